@@ -1,0 +1,9 @@
+//! The vocabulary of tasks: identifiers, packed arguments, outcomes. Pure data.
+
+mod ids;
+mod outcome;
+mod packed;
+
+pub use ids::{BatchId, BundleHash, EngineId, IdError, JobId, MessageId};
+pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
+pub use packed::{Packed, PackedBuilder};
