@@ -1,1 +1,72 @@
+//! Farms tasks out from programs to engines, on one machine or a thousand.
+//!
+//! A program connects to a cluster as a [`Client`], chooses engines by a view, and maps a function over inputs. The
+//! cluster's controller sends the tasks, in batches, to engines that are free; engines run them and send back what became of
+//! them. All of it travels by QUIC with mutual TLS.
+//!
+//! ```no_run
+//! use engineroom::prelude::*;
+//!
+//! fn simulate(r0: f64) -> f64 {
+//!     // an ordinary sequential function
+//!     r0 * r0
+//! }
+//!
+//! fn main() -> engineroom::Result<()> {
+//!     engineroom::init(); // an engine may start this very program as its worker
+//!     let client = Client::connect(Profile::default())?; // or Cluster::local(4)?.client()
+//!     let sizes = client
+//!         .load_balanced_view()
+//!         .map(simulate, (0..1_000).map(|i| f64::from(i) / 250.0))
+//!         .wait_interactive()? // a progress bar, then the results in order
+//!         .get()?;
+//!     println!("{sizes:?}");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | submit work | [`Client`], [`LoadBalancedView`], [`DirectView`] |
+//! | get results | [`AsyncResult`], [`LazyMap`], [`Client::get_result`] |
+//! | run a cluster in this process | [`Cluster`] |
+//! | run a part of a cluster in this process | [`Controller`], [`EngineNode`] |
+//! | offer functions by name, between different programs | [`TaskName`], [`Tasks`] |
 
+mod client;
+mod cluster;
+mod code;
+mod controller;
+mod engine;
+mod error;
+pub mod profile;
+mod results;
+mod scheduler;
+mod status;
+mod task;
+mod wire;
+
+pub use client::{
+    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, InOrder, LazyMap, LoadBalancedView, One,
+    Progress, Shape, Target, TaskMetadata,
+};
+pub use cluster::Cluster;
+pub use code::{TaskName, Tasks};
+pub use controller::{Controller, ControllerConfig, ControllerError};
+pub use engine::worker::{TaskContext, init, init_with};
+pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};
+pub use engineroom_runtime::net::connection_file::{ConnectionFile, ConnectionFileError};
+pub use engineroom_runtime::node::DrainReport;
+pub use error::{Error, Result};
+pub use profile::{Profile, ProfileError};
+pub use status::{ClientStatus, ClusterStatus, EngineInfo, EngineState, EngineStatus, StatusCounts};
+pub use task::{BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskOutput, WorkerExit};
+pub use wire::AbortCounts;
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::{
+        AsyncResult, Client, Cluster, ConnectionFile, DirectView, Error, LazyMap, LoadBalancedView, MessageId, Profile, TaskContext,
+        TaskError, TaskName, Tasks,
+    };
+}

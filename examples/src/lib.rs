@@ -1,1 +1,18 @@
+//! What the example programs of engineroom share.
+//!
+//! Each program in `src/bin` is complete and small, and reads like the program that a user would write: an ordinary
+//! sequential function, a view, a `map`. What stands here is the rest: the options that say which cluster to use
+//! ([`ClusterOptions`]), how a program ends ([`run`]), and the pure parts of the longer examples, which are tested here
+//! without any cluster ([`epidemic`], [`ids_file`]).
 
+#![forbid(unsafe_code)]
+
+pub mod epidemic;
+mod failure;
+pub mod ids_file;
+mod memory;
+mod session;
+
+pub use failure::{Failure, run};
+pub use memory::peak_resident_mib;
+pub use session::{ClusterOptions, Session};

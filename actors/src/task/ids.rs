@@ -72,10 +72,7 @@ impl FromStr for MessageId {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let wrong = || IdError { text: text.into() };
         let (job, index) = text.trim().split_once('/').ok_or_else(wrong)?;
-        Ok(Self {
-            job: job.parse().map_err(|_| wrong())?,
-            index: index.parse().map_err(|_| wrong())?,
-        })
+        Ok(Self { job: job.parse().map_err(|_| wrong())?, index: index.parse().map_err(|_| wrong())? })
     }
 }
 
@@ -135,8 +132,15 @@ mod tests {
 
     #[test]
     fn text_that_is_no_message_id_is_refused() {
-        for text in ["", "/", "17", "x/1", "0192f0c1-2b3d-7e4f-8a5b-6c7d8e9f0a1b", "0192f0c1-2b3d-7e4f-8a5b-6c7d8e9f0a1b/-1",
-            "0192f0c1-2b3d-7e4f-8a5b-6c7d8e9f0a1b/4294967296"] {
+        for text in [
+            "",
+            "/",
+            "17",
+            "x/1",
+            "0192f0c1-2b3d-7e4f-8a5b-6c7d8e9f0a1b",
+            "0192f0c1-2b3d-7e4f-8a5b-6c7d8e9f0a1b/-1",
+            "0192f0c1-2b3d-7e4f-8a5b-6c7d8e9f0a1b/4294967296",
+        ] {
             assert!(text.parse::<MessageId>().is_err(), "{text:?}");
         }
     }

@@ -1,0 +1,417 @@
+//! Results that may not be there yet.
+
+use std::{
+    fmt,
+    future::{IntoFuture, poll_fn},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::{
+    Client,
+    actor::{AbortTasks, Flush, Forget},
+    job::{Job, Notify},
+    progress_bar,
+    stream::{AsCompleted, InOrder},
+    until,
+    wait::{block_on, block_until},
+};
+use crate::code::decode;
+use crate::error::{Error, Result};
+use crate::task::{EngineId, MessageId, TaskError, TaskOutput};
+use crate::wire::{AbortCounts, Run, RunBody};
+
+/// What a result consists of: many values, or one.
+pub trait Shape {
+    /// What [`AsyncResult::get`] gives for values of type `R`.
+    type Output<R>;
+
+    #[doc(hidden)]
+    fn collect<R>(values: Vec<R>) -> Self::Output<R>;
+}
+
+/// The results of many tasks, as a vector in the order of the inputs.
+#[derive(Debug)]
+pub enum All {}
+
+/// The result of one task.
+#[derive(Debug)]
+pub enum One {}
+
+impl Shape for All {
+    type Output<R> = Vec<R>;
+
+    fn collect<R>(values: Vec<R>) -> Vec<R> {
+        values
+    }
+}
+
+impl Shape for One {
+    type Output<R> = R;
+
+    fn collect<R>(mut values: Vec<R>) -> R {
+        // Made by `apply`, for exactly one task, whose value is there when this is called.
+        values.pop().expect("one task has one value")
+    }
+}
+
+/// How far a set of tasks is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Tasks that have ended, in whatever way.
+    pub done: usize,
+    /// All tasks.
+    pub total: usize,
+    /// Tasks that have ended without a value, as far as their results have come.
+    pub failed: usize,
+}
+
+/// When and where one task ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskMetadata {
+    /// The task.
+    pub id: MessageId,
+    /// When the controller took it, by the controller's clock.
+    pub submitted: SystemTime,
+    /// When it started to run, by its engine's clock; `None` if it did not run.
+    pub started: Option<SystemTime>,
+    /// When it ended.
+    pub completed: Option<SystemTime>,
+    /// The engine that ran it last.
+    pub engine: Option<EngineId>,
+    /// How often it had been sent to an engine.
+    pub attempt: u32,
+    /// What it wrote to its standard output and error; with process workers only.
+    pub output: TaskOutput,
+}
+
+/// The results of tasks, which may not be there yet: to be waited for, awaited, or taken as they come.
+///
+/// Dropping it does not abort the tasks; it only says that this program does not want their results any more.
+#[must_use = "the tasks run in any case, but their results are lost to this program"]
+pub struct AsyncResult<R, S = All> {
+    client: Client,
+    parts: Vec<Part>,
+    waiting: bool,
+    _types: PhantomData<fn() -> (R, S)>,
+}
+
+/// A run of tasks of one job.
+struct Part {
+    job: Arc<Job>,
+    first: u32,
+    end: u32,
+    /// Whether the last handle of this job's tasks goes with this part.
+    owns_job: bool,
+    read: bool,
+}
+
+impl<R, S> AsyncResult<R, S> {
+    /// The tasks of a whole job, which no other handle has.
+    pub(super) fn of_job(client: Client, job: Arc<Job>, count: u32) -> Self {
+        Self::new(client, vec![Part { job, first: 0, end: count, owns_job: true, read: false }])
+    }
+
+    /// One task of a job that others share.
+    pub(super) fn of_task(client: Client, job: Arc<Job>, index: u32) -> Self {
+        Self::new(client, vec![Part { job, first: index, end: index + 1, owns_job: false, read: false }])
+    }
+
+    pub(super) fn of_parts(client: Client, parts: Vec<(Arc<Job>, u32, u32)>) -> Self {
+        let part = |(job, first, count): (Arc<Job>, u32, u32)| Part {
+            job,
+            first,
+            end: first.saturating_add(count),
+            owns_job: true,
+            read: false,
+        };
+        Self::new(client, parts.into_iter().map(part).collect())
+    }
+
+    fn new(client: Client, parts: Vec<Part>) -> Self {
+        Self { client, parts, waiting: false, _types: PhantomData }
+    }
+
+    /// The ids of the tasks, in the order of the inputs. They can be stored, and their results asked for by another client.
+    pub fn message_ids(&self) -> Vec<MessageId> {
+        let ids = |part: &Part| {
+            let job = part.job.id;
+            (part.first..part.end).map(move |index| MessageId { job, index })
+        };
+        self.parts.iter().flat_map(ids).collect()
+    }
+
+    /// How many tasks there are.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| (part.end - part.first) as usize).sum()
+    }
+
+    /// Whether there is no task.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether all results are here, so that [`AsyncResult::get`] would not wait.
+    pub fn ready(&self) -> bool {
+        self.poll_ready(Waker::noop()).is_ready()
+    }
+
+    /// How far the tasks are.
+    pub fn progress(&self) -> Progress {
+        let sum = |count: fn(&Part) -> u32| self.parts.iter().map(|part| count(part) as usize).sum();
+        Progress {
+            done: sum(|part| part.job.inspect(|received| received.done_within(part.first, part.end))),
+            total: self.len(),
+            failed: sum(|part| part.job.inspect(|received| received.failed_within(part.first, part.end))),
+        }
+    }
+
+    /// Blocks until all tasks have ended, or the time is over; says whether they have. `None` waits as long as it takes.
+    ///
+    /// # Errors
+    /// When the results will never come: the job is unknown, the controller is gone for good, the client was closed.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        self.begin_wait();
+        match block_until(poll_fn(|context| self.poll_ready(context.waker())), until(timeout)) {
+            Some(ended) => ended.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Blocks until all tasks have ended, with a progress bar on the standard error output if that is a terminal: how many
+    /// are done, the rate, the time left.
+    ///
+    /// # Errors
+    /// As [`AsyncResult::wait`].
+    pub fn wait_interactive(mut self) -> Result<Self> {
+        progress_bar::watch(&mut self)?;
+        Ok(self)
+    }
+
+    /// Aborts the tasks that have not ended. Waiting ones never run; a running one is stopped if it runs in a process, and
+    /// comes to its end if it runs in a thread. Each ends with a result, if only that it was aborted.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub fn abort(&self) -> Result<AbortCounts> {
+        let mut sum = AbortCounts::default();
+        for part in &self.parts {
+            let (answer, answered) = oneshot::channel();
+            let (number, job) = (part.job.number, part.job.id);
+            let count = part.end - part.first;
+            self.client.inner.actor.do_send(AbortTasks { number, job, first: part.first, count, answer });
+            let counts = block_on(answered).unwrap_or(Err(Error::Closed))?;
+            sum.queued += counts.queued;
+            sum.active += counts.active;
+        }
+        Ok(sum)
+    }
+
+    /// When and where each task ran, in the order of the inputs. Blocks until all have ended.
+    ///
+    /// # Errors
+    /// As [`AsyncResult::wait`].
+    pub fn metadata(&mut self) -> Result<Vec<TaskMetadata>> {
+        self.wait(None)?;
+        let of_task = |part: &Part, index: u32| {
+            let id = MessageId { job: part.job.id, index };
+            part.job.inspect(|received| received.find(index).map(|(run, offset)| metadata(id, run, offset)))
+        };
+        Ok(self.parts.iter().flat_map(|part| (part.first..part.end).filter_map(move |index| of_task(part, index))).collect())
+    }
+
+    pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<Result<()>> {
+        for part in self.parts.iter().filter(|part| part.first < part.end) {
+            match part.job.poll_complete(part.first, part.end, waker) {
+                Poll::Ready(Ok(())) => {}
+                other => return other,
+            }
+        }
+        for part in self.parts.iter().filter(|part| part.first == part.end) {
+            if let Some(error) = part.job.failure() {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn begin_wait(&mut self) {
+        if !std::mem::replace(&mut self.waiting, true) {
+            for part in &self.parts {
+                notify(&self.client, &part.job, part.job.begin_wait());
+            }
+        }
+    }
+
+    /// The parts, as job, first and end.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (&Arc<Job>, u32, u32)> {
+        self.parts.iter().map(|part| (&part.job, part.first, part.end))
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The program has the results of everything now.
+    fn mark_read(&mut self) {
+        for part in self.parts.iter_mut().filter(|part| !part.read) {
+            part.read = true;
+            notify(&self.client, &part.job, part.job.read(part.first, part.end));
+        }
+    }
+
+    /// The program has the result of the task at this position, and reads each position once.
+    pub(super) fn read_one(&mut self, job: &Arc<Job>, first: u32, end: u32) {
+        notify(&self.client, job, job.read(first, end));
+        for part in self.parts.iter_mut().filter(|part| Arc::ptr_eq(&part.job, job)) {
+            part.read = true;
+        }
+    }
+}
+
+impl<R: DeserializeOwned, S: Shape> AsyncResult<R, S> {
+    /// Blocks until all tasks have ended and gives their results, in the order of the inputs.
+    ///
+    /// # Errors
+    /// [`Error::Task`] with the first task that has no value; [`AsyncResult::results`] gives the others in spite of it. Any
+    /// other error when the results will never come.
+    pub fn get(mut self) -> Result<S::Output<R>> {
+        self.wait(None)?;
+        self.collect()
+    }
+
+    /// As [`AsyncResult::get`], for at most that long. On a timeout the tasks go on, and it can be asked again.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or as [`AsyncResult::get`].
+    pub fn get_timeout(&mut self, timeout: Duration) -> Result<S::Output<R>> {
+        if !self.wait(Some(timeout))? {
+            return Err(Error::Timeout(timeout));
+        }
+        self.collect()
+    }
+
+    /// Blocks until all tasks have ended; gives the value or the error of each, in the order of the inputs.
+    ///
+    /// # Errors
+    /// When the results will never come, or are not of type `R`.
+    pub fn results(mut self) -> Result<Vec<Result<R, TaskError>>> {
+        self.wait(None)?;
+        self.collect_each()
+    }
+
+    /// The results in the order of the inputs, each as soon as it and all before it are there. An iterator that blocks, and a
+    /// stream that does not.
+    pub fn iter(self) -> InOrder<R, S> {
+        InOrder::new(self)
+    }
+
+    /// The results as the tasks end, each with the position of its input.
+    pub fn as_completed(self) -> AsCompleted<R, S> {
+        AsCompleted::new(self)
+    }
+
+    fn collect(&mut self) -> Result<S::Output<R>> {
+        let each = self.collect_each()?;
+        let total = each.len();
+        let failed = each.iter().filter(|result| result.is_err()).count();
+        let values: Result<Vec<R>, TaskError> = each.into_iter().collect();
+        match values {
+            Ok(values) => Ok(S::collect(values)),
+            Err(error) => Err(Error::Task { error: Box::new(error), others: failed - 1, total }),
+        }
+    }
+
+    fn collect_each(&mut self) -> Result<Vec<Result<R, TaskError>>> {
+        let mut each = Vec::with_capacity(self.len());
+        for part in &self.parts {
+            for index in part.first..part.end {
+                let id = MessageId { job: part.job.id, index };
+                let read = part.job.inspect(|received| received.find(index).map(|(run, offset)| read_task(id, run, offset)));
+                each.push(read.unwrap_or(Err(Error::UnknownJob(part.job.id)))?);
+            }
+        }
+        self.mark_read();
+        Ok(each)
+    }
+}
+
+impl<R: DeserializeOwned + Send + 'static, S: Shape + 'static> IntoFuture for AsyncResult<R, S> {
+    type Output = Result<S::Output<R>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(mut self) -> Self::IntoFuture {
+        Box::pin(async move {
+            self.begin_wait();
+            poll_fn(|context| self.poll_ready(context.waker())).await?;
+            self.collect()
+        })
+    }
+}
+
+impl<R, S> Drop for AsyncResult<R, S> {
+    fn drop(&mut self) {
+        for part in &self.parts {
+            if self.waiting {
+                part.job.end_wait();
+            }
+            notify(&self.client, &part.job, part.job.release(part.first, part.end));
+            if part.owns_job {
+                self.client.inner.actor.do_send(Forget(part.job.number));
+            }
+        }
+    }
+}
+
+impl<R, S> fmt::Debug for AsyncResult<R, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Progress { done, total, .. } = self.progress();
+        write!(f, "AsyncResult({done} of {total} tasks done)")
+    }
+}
+
+/// Tells the client's actor about a change, if it has to know.
+pub(super) fn notify(client: &Client, job: &Job, notify: Notify) {
+    if notify == Notify::Actor {
+        client.inner.actor.do_send(Flush(job.number));
+    }
+}
+
+/// The value or error of one task of a run. The outer error is that its bytes are no `R`.
+pub(super) fn read_task<R: DeserializeOwned>(id: MessageId, run: &Run, offset: u32) -> Result<Result<R, TaskError>> {
+    let failed = |cause| TaskError { id, engine: run.engine, attempt: run.attempt, cause };
+    match &run.body {
+        RunBody::Ended(cause) => Ok(Err(failed(cause.clone()))),
+        RunBody::Ran(outcomes) => {
+            if let Some(cause) = outcomes.failure(offset) {
+                return Ok(Err(failed(cause.clone())));
+            }
+            let bytes = outcomes.values.item(offset as usize).unwrap_or_default();
+            let wrong = |text| Error::WrongType { id, expected: std::any::type_name::<R>(), text };
+            decode(bytes).map(Ok).map_err(|error| wrong(error.to_string()))
+        }
+    }
+}
+
+fn metadata(id: MessageId, run: &Run, offset: u32) -> TaskMetadata {
+    let at = |us: u64| UNIX_EPOCH + Duration::from_micros(us);
+    let (mut started, mut completed, mut output) = (None, None, TaskOutput::default());
+    if let RunBody::Ran(outcomes) = &run.body {
+        if let Some(timing) = outcomes.timings.get(offset as usize).filter(|_| outcomes.epoch_us > 0) {
+            let start = outcomes.epoch_us + u64::from(timing.start_us);
+            started = Some(at(start));
+            completed = Some(at(start + u64::from(timing.busy_us)));
+        }
+        if let Ok(place) = outcomes.output.binary_search_by_key(&offset, |(at, _)| *at) {
+            output = outcomes.output[place].1.clone();
+        }
+    }
+    let (submitted, engine, attempt) = (at(run.submitted_us), run.engine, run.attempt);
+    TaskMetadata { id, submitted, started, completed, engine, attempt, output }
+}

@@ -1,0 +1,398 @@
+//! Clients: how a program submits work to a cluster and gets its results.
+
+mod actor;
+mod async_result;
+mod job;
+mod lazy;
+mod progress_bar;
+mod received;
+mod shared;
+mod stream;
+mod upload;
+mod view;
+mod wait;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix::Addr;
+use engineroom_runtime::{
+    actor::{RemoteAddr, RemoteMessage, Registry, Restart, spawn_actor},
+    net::{connection_file::ConnectionFile, identity::Role, link::Link, tls::ConnectFailure},
+    node::{LinkEvent, Node, NodeThread, StartError},
+};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+pub(crate) use self::actor::ClientActor;
+use self::{
+    actor::{ANSWER_DEADLINE, AwaitFlushed, ControllerDown, ControllerUp, Fetch},
+    job::Job,
+    shared::Shared,
+    wait::block_on,
+};
+pub use self::{
+    async_result::{All, AsyncResult, One, Progress, Shape, TaskMetadata},
+    lazy::LazyMap,
+    stream::{AsCompleted, InOrder},
+    view::{DirectView, LoadBalancedView},
+};
+use crate::engine::worker::abort_if_worker;
+use crate::error::{Error, Result};
+use crate::profile::Profile;
+use crate::results::ResultStore;
+use crate::scheduler::SchedulerActor;
+use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
+use crate::task::{EngineId, JobId, MessageId};
+use crate::wire::{CLIENT, EnginesChanged, QueryCluster, QueryStatus, Results, SCHEDULER, SHARDS, store_actor};
+
+/// How long [`Client::connect`] waits for the controller.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long [`Client::close`], and dropping the last handle, wait until everything submitted is acknowledged.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many message ids one question holds: what fits a message well.
+const IDS_PER_QUESTION: usize = 4096;
+
+const CONTROLLER: &[Role] = &[Role::Controller];
+
+/// Which cluster to connect to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// The cluster of a profile on this machine, by the connection file in it.
+    Profile(Profile),
+    /// The cluster that a connection file names.
+    File(PathBuf),
+    /// The cluster that a connection file names, which has been read already.
+    Connection(ConnectionFile),
+}
+
+impl From<Profile> for Target {
+    fn from(profile: Profile) -> Self {
+        Target::Profile(profile)
+    }
+}
+
+impl From<&Profile> for Target {
+    fn from(profile: &Profile) -> Self {
+        Target::Profile(profile.clone())
+    }
+}
+
+impl From<ConnectionFile> for Target {
+    fn from(connection: ConnectionFile) -> Self {
+        Target::Connection(connection)
+    }
+}
+
+impl From<PathBuf> for Target {
+    fn from(path: PathBuf) -> Self {
+        Target::File(path)
+    }
+}
+
+impl From<&Path> for Target {
+    fn from(path: &Path) -> Self {
+        Target::File(path.to_owned())
+    }
+}
+
+/// A connection to a cluster. Clones are the same connection; when the last of them, and of the views and results made by
+/// it, is dropped, what was submitted is handed over first.
+///
+/// Its methods block the calling thread unless they are `async`; the client's own work goes on on a thread of its own, so
+/// that they may be called from asynchronous programs too, where `.await` on results does not block at all.
+///
+/// ```no_run
+/// use engineroom::prelude::*;
+///
+/// fn main() -> engineroom::Result<()> {
+///     engineroom::init();
+///     let client = Client::connect(Profile::default())?;
+///     let squares = client.load_balanced_view().map(|x: u64| x * x, 0..10).get()?;
+///     println!("{squares:?}");
+///     client.close()
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) actor: Addr<ClientActor>,
+    node: Mutex<Option<NodeThread>>,
+    /// What an embedded cluster needs to stay alive for its clients.
+    _keep: Option<Arc<dyn std::any::Any + Send + Sync>>,
+}
+
+impl Client {
+    /// Connects to a cluster, within [`CONNECT_TIMEOUT`].
+    ///
+    /// # Errors
+    /// When the connection file cannot be used, nobody answers, or one side refuses the other; each says which.
+    pub fn connect(target: impl Into<Target>) -> Result<Self> {
+        Self::connect_within(target, CONNECT_TIMEOUT)
+    }
+
+    /// Connects to a cluster within a time of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub fn connect_within(target: impl Into<Target>, timeout: Duration) -> Result<Self> {
+        Self::start(target.into(), timeout, None)
+    }
+
+    /// As [`Client::connect`], without blocking the task that awaits it.
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the connection, which ends by itself.
+    pub async fn connect_async(target: impl Into<Target>) -> Result<Self> {
+        let target = target.into();
+        let (sender, receiver) = oneshot::channel();
+        let connecting = std::thread::Builder::new().name("engineroom-connect".into());
+        let spawned = connecting.spawn(move || {
+            // A caller that has given up drops what it would have got.
+            drop(sender.send(Self::connect(target)));
+        });
+        spawned.map_err(|error| Error::Start(format!("no thread could be started: {error}")))?;
+        receiver.await.unwrap_or(Err(Error::Closed))
+    }
+
+    pub(crate) fn start(target: Target, timeout: Duration, keep: Option<Arc<dyn std::any::Any + Send + Sync>>) -> Result<Self> {
+        abort_if_worker();
+        let connection = match target {
+            Target::Profile(profile) => ConnectionFile::load(profile.client_connection_file())?,
+            Target::File(path) => ConnectionFile::load(path)?,
+            Target::Connection(connection) => connection,
+        };
+        connection.expect_role(Role::Client)?;
+        let shared = Arc::new(Shared::default());
+        let (of_node, address) = (shared.clone(), connection.address().to_owned());
+        let setup = move |node: &Node| set_up(node, &of_node, &address);
+        let identity = connection.identity().clone();
+        let (node, actor) = NodeThread::start::<_, StartError>("engineroom-client", identity, setup)?;
+        let inner = Inner { shared, actor, node: Mutex::new(Some(node)), _keep: keep };
+        if let Err(failure) = inner.shared.wait_connected(timeout) {
+            inner.shut_down(Duration::ZERO);
+            return Err(connect_error(&failure, &connection));
+        }
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// A view of all engines, of which each task goes to one that is free.
+    pub fn load_balanced_view(&self) -> LoadBalancedView {
+        LoadBalancedView::new(self.clone())
+    }
+
+    /// A view of exactly the engines that there are now, in the order of their ids.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn direct_view(&self) -> Result<DirectView> {
+        self.direct_view_on(&self.engine_ids())
+    }
+
+    /// A view of exactly these engines, in this order.
+    ///
+    /// # Errors
+    /// When the list is empty. An engine that is not there fails its own tasks only.
+    pub fn direct_view_on(&self, engines: &[EngineId]) -> Result<DirectView> {
+        if engines.is_empty() {
+            return Err(Error::NoEngines);
+        }
+        Ok(DirectView::new(self.clone(), engines.to_vec()))
+    }
+
+    /// The ids of the engines that are there now, ascending. Kept current by the controller; costs nothing.
+    pub fn engine_ids(&self) -> Vec<EngineId> {
+        self.inner.shared.engines().iter().map(|engine| engine.id).collect()
+    }
+
+    /// The engines that are there now, with their nodes and labels.
+    pub fn engines(&self) -> Vec<EngineInfo> {
+        self.inner.shared.engines()
+    }
+
+    /// Blocks until there are at least `count` engines.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when there are fewer after that time.
+    pub fn wait_for_engines(&self, count: usize, timeout: Duration) -> Result<()> {
+        match self.inner.shared.wait_engines(count, timeout) {
+            there if there >= count => Ok(()),
+            _ if self.inner.shared.is_closed() => Err(Error::Closed),
+            _ => Err(Error::Timeout(timeout)),
+        }
+    }
+
+    /// The results of tasks that this or another client of the same owner submitted, in the order of the ids. Returns at
+    /// once; the results wait for tasks that have not ended. A job that the controller does not know is an error when the
+    /// results are asked for.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub fn get_result<R>(&self, ids: impl IntoIterator<Item = MessageId>) -> Result<AsyncResult<R>> {
+        if self.inner.shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        let runs = runs_of(ids);
+        let mut jobs: std::collections::HashMap<JobId, (Arc<Job>, Vec<(u32, u32)>)> = std::collections::HashMap::new();
+        let mut parts = Vec::new();
+        for (id, first, count) in runs {
+            let fresh = || (Arc::new(Job::foreign(id, self.inner.shared.next_number())), Vec::new());
+            let (job, ranges) = jobs.entry(id).or_insert_with(fresh);
+            ranges.push((first, count));
+            parts.push((job.clone(), first, count));
+        }
+        for (job, ranges) in jobs.into_values() {
+            self.inner.actor.do_send(Fetch { job, ranges });
+        }
+        Ok(AsyncResult::of_parts(self.clone(), parts))
+    }
+
+    /// How many of these tasks are in which state. Never waits for tasks.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub fn result_status(&self, ids: &[MessageId]) -> Result<StatusCounts> {
+        let mut counts = StatusCounts::default();
+        let mut by_shard: std::collections::BTreeMap<usize, Vec<(JobId, u32, u32)>> = std::collections::BTreeMap::new();
+        for run in runs_of(ids.iter().copied()) {
+            by_shard.entry(run.0.shard(SHARDS)).or_default().push(run);
+        }
+        for (shard, runs) in by_shard {
+            for runs in runs.chunks(IDS_PER_QUESTION) {
+                let link = self.inner.link()?;
+                let store = RemoteAddr::<ResultStore>::new(link, store_actor(shard));
+                counts += self.inner.ask(&store, QueryStatus { runs: runs.to_vec() })?;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The cluster as its controller sees it now.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub fn status(&self) -> Result<ClusterStatus> {
+        let scheduler = RemoteAddr::<SchedulerActor>::new(self.inner.link()?, SCHEDULER);
+        self.inner.ask(&scheduler, QueryCluster)
+    }
+
+    /// Hands over everything that was submitted and ends the connection. Tasks go on; their results can be had by another
+    /// client. What other handles of this client submit afterwards fails.
+    ///
+    /// # Errors
+    /// [`Error::NotFlushed`] when the controller did not acknowledge everything within [`CLOSE_TIMEOUT`].
+    pub fn close(&self) -> Result<()> {
+        self.inner.shared.close();
+        self.inner.shut_down(CLOSE_TIMEOUT)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.inner.shared.link() {
+            Some(link) => write!(f, "Client({})", link.peer().address),
+            None => f.write_str("Client(not connected)"),
+        }
+    }
+}
+
+impl Inner {
+    fn link(&self) -> Result<Link> {
+        if self.shared.is_closed() {
+            return Err(Error::Closed);
+        }
+        self.shared.link().ok_or_else(|| Error::NoAnswer("the link to it is down; it is being dialled again".into()))
+    }
+
+    /// Asks an actor of the controller and blocks until it answers.
+    fn ask<A, M>(&self, actor: &RemoteAddr<A>, question: M) -> Result<M::Reply>
+    where
+        A: actix::Actor + actix::Handler<engineroom_runtime::actor::Remote<M>>,
+        M: RemoteMessage,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let actor = actor.clone();
+        let ask = move || async move { drop(sender.send(actor.ask(&question, ANSWER_DEADLINE).await)) }.boxed_local();
+        self.actor.do_send(actor::OnNode(Box::new(ask)));
+        match block_on(receiver) {
+            Ok(answer) => answer.map_err(|error| Error::NoAnswer(error.to_string())),
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    fn shut_down(&self, deadline: Duration) -> Result<()> {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(node) = node else { return Ok(()) };
+        let report = node.shutdown(deadline);
+        if report.finished || deadline.is_zero() { Ok(()) } else { Err(Error::NotFlushed(report.to_string())) }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Err(error) = self.shut_down(CLOSE_TIMEOUT) {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+fn set_up(node: &Node, shared: &Arc<Shared>, address: &str) -> Result<Addr<ClientActor>, StartError> {
+    let of_actor = shared.clone();
+    let client = spawn_actor("client", Restart::Never, move |_| ClientActor::new(of_actor.clone()));
+    node.export(CLIENT, &client);
+    let mut registry = Registry::new();
+    registry.message::<ClientActor, Results>(CONTROLLER)?.message::<ClientActor, EnginesChanged>(CONTROLLER)?;
+    let (actor, failures) = (client.addr(), shared.clone());
+    node.serve(registry, move |event| match event {
+        LinkEvent::Up(link) => actor.do_send(ControllerUp(link)),
+        LinkEvent::Down(link, _) => actor.do_send(ControllerDown(link)),
+        LinkEvent::DialFailed { failure, .. } => failures.dial_failed(failure),
+    });
+    let actor = client.addr();
+    node.on_drain("submissions", move |_| {
+        async move {
+            let (flushed, is_flushed) = oneshot::channel();
+            actor.do_send(AwaitFlushed(flushed));
+            is_flushed.await.map_err(|_| "the client actor has ended".to_owned())
+        }
+        .boxed_local()
+    });
+    node.dial(address)?;
+    Ok(client.addr())
+}
+
+fn connect_error(failure: &ConnectFailure, connection: &ConnectionFile) -> Error {
+    let text = failure.describe(connection.address(), Some(connection.path()));
+    if failure.is_retryable() { Error::Connect { text } } else { Error::Refused { text } }
+}
+
+/// Message ids as runs of consecutive tasks, in their order.
+fn runs_of(ids: impl IntoIterator<Item = MessageId>) -> Vec<(JobId, u32, u32)> {
+    let mut runs: Vec<(JobId, u32, u32)> = Vec::new();
+    for MessageId { job, index } in ids {
+        match runs.last_mut() {
+            Some((last, first, count)) if *last == job && first.checked_add(*count) == Some(index) => *count += 1,
+            _ => runs.push((job, index, 1)),
+        }
+    }
+    runs
+}
+
+/// The moment until which something may take.
+pub(crate) fn until(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
+}

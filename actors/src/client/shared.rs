@@ -1,0 +1,121 @@
+//! What a client's threads and its actor both see: engines, the link, the submission budget.
+
+use std::{
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use engineroom_runtime::net::{link::Link, tls::ConnectFailure};
+
+use crate::status::EngineInfo;
+
+/// How many bytes of arguments of single submissions may wait to be acknowledged. Beyond it `apply` blocks: the program is
+/// faster than the network or the controller.
+const UNACKNOWLEDGED_BYTES_MAX: usize = 64 << 20;
+
+/// State of a client that its threads share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    next_number: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    link: Option<Link>,
+    /// The controller has told the engines at least once.
+    engines: Option<Vec<EngineInfo>>,
+    failure: Option<ConnectFailure>,
+    closed: bool,
+    /// Bytes of arguments that were taken from jobs and not acknowledged.
+    unacknowledged: usize,
+}
+
+impl Shared {
+    /// A number that no other job of this client has.
+    pub fn next_number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn link_up(&self, link: Link) {
+        self.change(|state| state.link = Some(link));
+    }
+
+    pub fn link_down(&self) {
+        self.change(|state| state.link = None);
+    }
+
+    pub fn dial_failed(&self, failure: ConnectFailure) {
+        self.change(|state| state.failure = Some(failure));
+    }
+
+    pub fn close(&self) {
+        self.change(|state| state.closed = true);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    pub fn engines_changed(&self, engines: Vec<EngineInfo>) {
+        self.change(|state| state.engines = Some(engines));
+    }
+
+    pub fn engines(&self) -> Vec<EngineInfo> {
+        self.lock().engines.clone().unwrap_or_default()
+    }
+
+    pub fn link(&self) -> Option<Link> {
+        self.lock().link.clone()
+    }
+
+    pub fn submitted(&self, bytes: usize) {
+        self.lock().unacknowledged += bytes;
+    }
+
+    pub fn acknowledged(&self, bytes: usize) {
+        self.change(|state| state.unacknowledged = state.unacknowledged.saturating_sub(bytes));
+    }
+
+    /// Blocks while more than the budget waits to be acknowledged, `own` bytes of it not yet taken by the actor.
+    pub fn wait_for_budget(&self, own: impl Fn() -> usize) {
+        let full = |state: &mut State| !state.closed && state.unacknowledged + own() > UNACKNOWLEDGED_BYTES_MAX;
+        drop(self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until the controller has told its engines, or why it cannot be reached.
+    pub fn wait_connected(&self, timeout: Duration) -> Result<(), ConnectFailure> {
+        let hopeless = |state: &State| state.failure.as_ref().is_some_and(|failure| !failure.is_retryable());
+        let state = self.wait(timeout, |state| state.engines.is_some() || hopeless(state));
+        match (&state.engines, &state.failure) {
+            (Some(_), _) => Ok(()),
+            (None, failure) => Err(failure.clone().unwrap_or(ConnectFailure::NoAnswer)),
+        }
+    }
+
+    /// Waits until there are `count` engines; how many there were at last.
+    pub fn wait_engines(&self, count: usize, timeout: Duration) -> usize {
+        let engines = |state: &State| state.engines.as_ref().map_or(0, Vec::len);
+        engines(&self.wait(timeout, |state| state.closed || engines(state) >= count))
+    }
+
+    fn wait(&self, timeout: Duration, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let until = Instant::now() + timeout;
+        let left = until.saturating_duration_since(Instant::now());
+        self.changed.wait_timeout_while(self.lock(), left, |state| !done(state)).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

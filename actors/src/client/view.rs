@@ -1,0 +1,356 @@
+//! Views: which engines tasks go to, and how they are submitted.
+
+use std::{collections::HashMap, fmt, sync::{Arc, Mutex, PoisonError, Weak}};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Client,
+    actor::AddJob,
+    async_result::{AsyncResult, One, notify},
+    job::{Job, WINDOW_BYTES},
+    lazy::{LazyMap, OUTSTANDING_MAX},
+};
+use crate::code::{Bundle, Function, FunctionError, TaskName, encode, target};
+use crate::engine::worker::was_initialised;
+use crate::error::{Error, Result};
+use crate::task::{EngineId, JobId};
+use crate::wire::JobHeader;
+
+/// How many jobs of single submissions one view keeps open; each function that is applied has one.
+const OPEN_JOBS_MAX: usize = 256;
+
+/// What all tasks of a view have in common.
+#[derive(Clone, Debug, Default)]
+struct Options {
+    label: Option<String>,
+    chunk: u32,
+}
+
+/// Sends each task to an engine that is free. Clones share nothing but the client.
+///
+/// Functions are `fn` items or closures that capture nothing. They need no registration: this very program travels to the
+/// engines, once, and is found again there. Whatever else a task needs is its argument.
+pub struct LoadBalancedView {
+    client: Client,
+    options: Options,
+    outstanding_max: u64,
+    open: Mutex<HashMap<Function, Weak<OpenJob>>>,
+    recent: Mutex<Vec<Arc<OpenJob>>>,
+}
+
+/// A job that single submissions of one function share, so that each costs no job of its own.
+#[derive(Debug)]
+struct OpenJob {
+    client: Client,
+    job: Arc<Job>,
+}
+
+impl Drop for OpenJob {
+    fn drop(&mut self) {
+        notify(&self.client, &self.job, self.job.close());
+    }
+}
+
+impl LoadBalancedView {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            options: Options::default(),
+            outstanding_max: OUTSTANDING_MAX,
+            open: Mutex::default(),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// A text that stands with the jobs of this view, for people.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.options.label = Some(label.into());
+        self
+    }
+
+    /// How many tasks go to an engine at once. By default the scheduler measures how long they take and aims at a few
+    /// milliseconds; 0 restores that.
+    pub fn chunk_size(mut self, tasks: u32) -> Self {
+        self.options.chunk = tasks;
+        self
+    }
+
+    /// How many tasks of a lazy map may be outstanding, from when the input is drawn until the program has the result. At
+    /// least 1; 262,144 by default.
+    pub fn max_outstanding(mut self, tasks: u64) -> Self {
+        self.outstanding_max = tasks.max(1);
+        self
+    }
+
+    /// Calls `function` with each of the inputs, on whichever engines are free. Returns as soon as all inputs are drawn and
+    /// encoded; the results come in the order of the inputs.
+    ///
+    /// ```no_run
+    /// # use engineroom::prelude::*;
+    /// # let client = Client::connect(Profile::default())?;
+    /// let lengths = client.load_balanced_view().map(|text: String| text.len(), ["a", "bc"].map(String::from));
+    /// assert_eq!(lengths.get()?, [1, 2]);
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    pub fn map<F, A, R, I>(&self, function: F, inputs: I) -> AsyncResult<R>
+    where
+        F: Fn(A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_function(travelling(|bundle| Function::of_program(function, bundle)), inputs)
+    }
+
+    /// As [`map`](Self::map), for a function that can fail: an `Err` is a task that has no value, and the others have theirs.
+    pub fn try_map<F, A, R, E, I>(&self, function: F, inputs: I) -> AsyncResult<R>
+    where
+        F: Fn(A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        self.map_function(travelling(|bundle| Function::of_program_fallible(function, bundle)), inputs)
+    }
+
+    /// As [`map`](Self::map), for a task that engines offer by name.
+    pub fn map_named<A: Serialize, R, I: IntoIterator<Item = A>>(&self, name: TaskName<A, R>, inputs: I) -> AsyncResult<R> {
+        self.map_function(Ok(Function::named(name.as_str())), inputs)
+    }
+
+    /// Calls `function` with inputs of any number, drawn only as fast as their results are taken: see [`LazyMap`].
+    ///
+    /// ```no_run
+    /// # use engineroom::prelude::*;
+    /// # let client = Client::connect(Profile::default())?;
+    /// let mut sum = 0;
+    /// for square in client.load_balanced_view().map_lazy(|x: u64| x * x, 0..10_000_000) {
+    ///     sum += square?;
+    /// }
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    pub fn map_lazy<F, A, R, I>(&self, function: F, inputs: I) -> LazyMap<R>
+    where
+        F: Fn(A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let job = self.job(travelling(|bundle| Function::of_program(function, bundle)), Vec::new());
+        LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
+    }
+
+    /// Calls `function` once, on whichever engine is free. Blocks only while much more is waiting to be sent than the network
+    /// takes.
+    pub fn apply<F, A, R>(&self, function: F, argument: A) -> AsyncResult<R, One>
+    where
+        F: Fn(A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.apply_function(travelling(|bundle| Function::of_program(function, bundle)), &argument)
+    }
+
+    /// As [`apply`](Self::apply), for a function that can fail.
+    pub fn try_apply<F, A, R, E>(&self, function: F, argument: A) -> AsyncResult<R, One>
+    where
+        F: Fn(A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+    {
+        self.apply_function(travelling(|bundle| Function::of_program_fallible(function, bundle)), &argument)
+    }
+
+    /// As [`apply`](Self::apply), for a task that engines offer by name.
+    pub fn apply_named<A: Serialize, R>(&self, name: TaskName<A, R>, argument: A) -> AsyncResult<R, One> {
+        self.apply_function(Ok(Function::named(name.as_str())), &argument)
+    }
+
+    fn map_function<A: Serialize, R>(&self, function: Result<Function>, inputs: impl IntoIterator<Item = A>) -> AsyncResult<R> {
+        submit(&self.client, self.job(function, Vec::new()), inputs)
+    }
+
+    fn job(&self, function: Result<Function>, direct: Vec<(EngineId, u32)>) -> Job {
+        new_job(&self.client, &self.options, function, direct)
+    }
+
+    fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
+        let shared = &self.client.inner.shared;
+        let pushed = function.and_then(|function| {
+            let open = self.open_job(function);
+            shared.wait_for_budget(|| open.job.waiting_bytes());
+            let (index, change) = open.job.push(|out| encode(argument, out).map_err(|error| error.to_string()))?;
+            notify(&self.client, &open.job, change);
+            Ok((open.job.clone(), index))
+        });
+        match pushed {
+            Ok((job, index)) => AsyncResult::of_task(self.client.clone(), job, index),
+            Err(error) => AsyncResult::of_task(self.client.clone(), Arc::new(Job::failed(error)), 0),
+        }
+    }
+
+    /// The open job of a function, or a new one.
+    fn open_job(&self, function: Function) -> Arc<OpenJob> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = |open: &Arc<OpenJob>| open.job.failure().is_none() && open.job.length().0 < u32::MAX;
+        if let Some(job) = open.get(&function).and_then(Weak::upgrade).filter(usable) {
+            return job;
+        }
+        let job = Arc::new(self.job(Ok(function.clone()), Vec::new()));
+        if job.failure().is_none() {
+            self.client.inner.actor.do_send(AddJob(job.clone()));
+        }
+        let fresh = Arc::new(OpenJob { client: self.client.clone(), job });
+        open.retain(|_, job| job.strong_count() > 0);
+        open.insert(function, Arc::downgrade(&fresh));
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == OPEN_JOBS_MAX {
+            recent.remove(0);
+        }
+        recent.push(fresh.clone());
+        fresh
+    }
+}
+
+impl fmt::Debug for LoadBalancedView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LoadBalancedView({:?})", self.client)
+    }
+}
+
+/// Sends tasks to exactly these engines, in this order. An engine that is lost, or not there, fails its own tasks only.
+#[derive(Clone)]
+pub struct DirectView {
+    client: Client,
+    engines: Vec<EngineId>,
+    options: Options,
+}
+
+impl DirectView {
+    pub(super) fn new(client: Client, engines: Vec<EngineId>) -> Self {
+        Self { client, engines, options: Options::default() }
+    }
+
+    /// The engines, in the order of the results.
+    pub fn targets(&self) -> &[EngineId] {
+        &self.engines
+    }
+
+    /// A text that stands with the jobs of this view, for people.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.options.label = Some(label.into());
+        self
+    }
+
+    /// Calls `function` with the same argument once on each engine; one result an engine, in the order of the targets.
+    pub fn apply<F, A, R>(&self, function: F, argument: A) -> AsyncResult<R>
+    where
+        F: Fn(A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let each = self.engines.iter().map(|engine| (*engine, 1)).collect();
+        let function = travelling(|bundle| Function::of_program(function, bundle));
+        let job = new_job(&self.client, &self.options, function, each);
+        submit(&self.client, job, self.engines.iter().map(|_| &argument))
+    }
+
+    /// Calls `function` with each of the inputs, of which each engine gets one contiguous part, as equal as possible, the
+    /// longer ones first; the results come in the order of the inputs.
+    pub fn map<F, A, R, I>(&self, function: F, inputs: I) -> AsyncResult<R>
+    where
+        F: Fn(A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let inputs: Vec<A> = inputs.into_iter().collect();
+        let function = travelling(|bundle| Function::of_program(function, bundle));
+        let parts = u32::try_from(inputs.len()).map(|count| parts(&self.engines, count));
+        let parts = parts.map_err(|_| Error::Submit(format!("{} inputs are more than a job may have", inputs.len())));
+        let (function, parts) = match parts {
+            Ok(parts) => (function, parts),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        submit(&self.client, new_job(&self.client, &self.options, function, parts), inputs)
+    }
+}
+
+impl fmt::Debug for DirectView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DirectView({} engines, {:?})", self.engines.len(), self.client)
+    }
+}
+
+/// How many of `count` inputs each engine gets.
+fn parts(engines: &[EngineId], count: u32) -> Vec<(EngineId, u32)> {
+    // Engines are far fewer than 2^32.
+    let over = engines.len() as u32;
+    let share = |place: u32| count / over + u32::from(place < count % over);
+    let parts = (0..).zip(engines).map(|(place, engine)| (*engine, share(place)));
+    parts.filter(|(_, share)| *share > 0).collect()
+}
+
+/// A function that travels with this program.
+fn travelling(make: impl FnOnce(crate::task::BundleHash) -> std::result::Result<Function, FunctionError>) -> Result<Function> {
+    if !was_initialised() {
+        let text = "this program submits functions but has not called engineroom::init(): call it first of all in main, so that \
+                    engines can start this program as their worker";
+        return Err(Error::Submit(text.into()));
+    }
+    let bundle = Bundle::of_this_program()?;
+    Ok(make(bundle.hash)?)
+}
+
+fn new_job(client: &Client, options: &Options, function: Result<Function>, direct: Vec<(EngineId, u32)>) -> Job {
+    let function = match function {
+        Ok(_) if client.inner.shared.is_closed() => return Job::failed(Error::Closed),
+        Ok(function) => function,
+        Err(error) => return Job::failed(error),
+    };
+    let subscription = client.inner.shared.next_number();
+    let target = if function.bundle().is_some() { target() } else { String::new() };
+    let (chunk, label) = (options.chunk, options.label.clone());
+    let header = JobHeader { function, target, direct, chunk, label, subscription, window_bytes: WINDOW_BYTES };
+    Job::new(JobId::fresh(), subscription, header)
+}
+
+/// Encodes all inputs and hands the job to the client's actor.
+fn submit<A: Serialize, R>(client: &Client, job: Job, inputs: impl IntoIterator<Item = A>) -> AsyncResult<R> {
+    let mut job = job;
+    if job.failure().is_none() {
+        for input in inputs {
+            let pushed = job.push(|out| encode(&input, out).map_err(|error| error.to_string()));
+            if let Err(error) = pushed {
+                job = Job::failed(error);
+                break;
+            }
+        }
+    }
+    let (count, _) = job.length();
+    let change = job.close();
+    let job = Arc::new(job);
+    if job.failure().is_none() {
+        client.inner.actor.do_send(AddJob(job.clone()));
+        notify(client, &job, change);
+    }
+    AsyncResult::of_job(client.clone(), job, count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_the_inputs() {
+        let engines: Vec<EngineId> = (0..4).map(EngineId).collect();
+        for (count, expected) in [(0, vec![]), (3, vec![1, 1, 1]), (4, vec![1; 4]), (10, vec![3, 3, 2, 2])] {
+            let shares: Vec<u32> = parts(&engines, count).iter().map(|(_, share)| *share).collect();
+            assert_eq!(shares, expected);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How a value becomes bytes, and how a call is made from bytes to bytes.
+
+use std::{any::type_name, fmt, sync::Arc};
+
+use rmp_serde::{Deserializer, Serializer, decode, encode};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
+
+use crate::task::Cause;
+
+/// A function as a worker calls it: decodes the argument, appends the encoded result. It may panic.
+pub(crate) type Callable = Arc<dyn Fn(&[u8], &mut Vec<u8>) -> Result<(), Cause> + Send + Sync>;
+
+/// Bytes that are not the value that was expected.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// The bytes are not of that type.
+    #[error(transparent)]
+    Wrong(#[from] decode::Error),
+    /// The bytes go on after the value.
+    #[error("there are bytes after the end of the value")]
+    Trailing,
+}
+
+/// Appends `value` to `out` as MessagePack.
+///
+/// Structs are encoded with the names of their fields. As bare arrays they would be smaller, but then a field with
+/// `skip_serializing_if` silently shifts those after it.
+///
+/// # Errors
+/// When the value's `Serialize` fails; `out` then ends with a part of the value.
+pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), encode::Error> {
+    value.serialize(&mut Serializer::new(out).with_struct_map())
+}
+
+/// Decodes what [`encode`] wrote.
+///
+/// # Errors
+/// When the bytes are not exactly one value of that type.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let mut decoder = Deserializer::from_read_ref(bytes);
+    let value = T::deserialize(&mut decoder)?;
+    // The decoder does not tell its position, but finds no further value exactly when it is at the end.
+    match serde::Deserialize::deserialize(&mut decoder) {
+        Err(decode::Error::InvalidMarkerRead(_)) => Ok(value),
+        Ok(IgnoredAny) | Err(_) => Err(DecodeError::Trailing),
+    }
+}
+
+/// Calls a function that returns its result.
+pub(super) fn call<A, R>(function: impl FnOnce(A) -> R, argument: &[u8], result: &mut Vec<u8>) -> Result<(), Cause>
+where
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    store(&function(load(argument)?), result)
+}
+
+/// Calls a function that may return an error instead.
+pub(super) fn call_fallible<A, R, E>(
+    function: impl FnOnce(A) -> Result<R, E>,
+    argument: &[u8],
+    result: &mut Vec<u8>,
+) -> Result<(), Cause>
+where
+    A: DeserializeOwned,
+    R: Serialize,
+    E: fmt::Display,
+{
+    match function(load(argument)?) {
+        Ok(value) => store(&value, result),
+        Err(error) => Err(Cause::ReturnedError { type_name: type_name::<E>().into(), message: error.to_string() }),
+    }
+}
+
+fn load<A: DeserializeOwned>(argument: &[u8]) -> Result<A, Cause> {
+    decode(argument).map_err(|error| Cause::WrongArgument { expected: type_name::<A>().into(), message: error.to_string() })
+}
+
+fn store<R: Serialize>(value: &R, result: &mut Vec<u8>) -> Result<(), Cause> {
+    encode(value, result).map_err(|error| Cause::WrongResult { type_name: type_name::<R>().into(), message: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn bytes<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(value, &mut out).unwrap();
+        out
+    }
+
+    fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
+        assert_eq!(decode::<T>(&bytes(&value)).unwrap(), value);
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Skips {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        a: Option<u32>,
+        #[serde(default)]
+        b: Option<u32>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Shape {
+        Unit,
+        New(u8),
+        Named { x: f64, y: Vec<String> },
+    }
+
+    #[test]
+    fn values_round_trip() {
+        round_trip(());
+        round_trip(i64::MIN);
+        round_trip(f64::MAX);
+        round_trip(Some(Some(3)));
+        round_trip("text".to_string());
+        round_trip(vec![Shape::Unit, Shape::New(7), Shape::Named { x: 0.5, y: vec!["ü".into()] }]);
+    }
+
+    #[test]
+    fn a_skipped_field_does_not_shift_the_next() {
+        round_trip(Skips { a: None, b: Some(1) });
+    }
+
+    #[test]
+    fn anything_but_exactly_one_value_is_refused() {
+        let good = bytes(&(1_u32, "two"));
+        assert!(decode::<(u32, String)>(&good).is_ok());
+        for end in 0..good.len() {
+            assert!(matches!(decode::<(u32, String)>(&good[..end]), Err(DecodeError::Wrong(_))), "cut at {end}");
+        }
+        for extra in [0x00, 0xc0, 0xc1, 0xd9, 0xff] {
+            let long = [&good[..], &[extra]].concat();
+            assert!(matches!(decode::<(u32, String)>(&long), Err(DecodeError::Trailing)), "{extra:#x} after the end");
+        }
+        assert!(matches!(decode::<u32>(&good), Err(DecodeError::Wrong(_))));
+    }
+
+    #[test]
+    fn failures_say_what_was_expected() {
+        let mut out = Vec::new();
+        let wrong = call(|x: u32| x, &bytes("text"), &mut out);
+        assert!(matches!(wrong, Err(Cause::WrongArgument { expected, .. }) if expected == "u32"));
+        let error = call_fallible(|x: u32| u8::try_from(x), &bytes(&300), &mut out);
+        assert!(matches!(error, Err(Cause::ReturnedError { type_name, message })
+            if type_name.ends_with("TryFromIntError") && message.contains("out of range")));
+        assert!(out.is_empty());
+        assert_eq!(call_fallible(|x: u32| u8::try_from(x), &bytes(&30), &mut out), Ok(()));
+        assert_eq!(decode::<u8>(&out).unwrap(), 30);
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_encoded_is_a_failure() {
+        struct Never;
+        impl Serialize for Never {
+            fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(serde::ser::Error::custom("not this one"))
+            }
+        }
+        let result = call(|()| Never, &bytes(&()), &mut Vec::new());
+        assert!(matches!(result, Err(Cause::WrongResult { type_name, message })
+            if type_name.ends_with("Never") && message.contains("not this one")));
+    }
+}

@@ -1,0 +1,14 @@
+//! Code that travels: programs as bundles, and how a task names the function that it calls.
+
+mod bundle;
+mod cache;
+mod call;
+mod function;
+mod named;
+mod trampoline;
+
+pub(crate) use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError};
+pub(crate) use cache::{BundleCache, BundlePin, CacheError, Incoming};
+pub(crate) use call::{Callable, DecodeError, decode, encode};
+pub(crate) use function::{Function, FunctionError, FunctionRef};
+pub use named::{TaskName, Tasks};

@@ -1,0 +1,264 @@
+//! A controller: the scheduler, the result stores and the keeper of bundles, on one node.
+
+mod bundles;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use engineroom_runtime::{
+    actor::{ActorHandle, Registry, Restart, spawn_actor},
+    net::{
+        connection_file::ConnectionFile,
+        identity::Role,
+        security_dir::{SecurityDir, SecurityDirError},
+    },
+    node::{DrainReport, LinkEvent, Node, NodeThread, StartError},
+};
+
+pub(crate) use self::bundles::BundleKeeper;
+use crate::code::{BundleCache, CacheError};
+use crate::profile::{Profile, ProfileError};
+use crate::results::ResultStore;
+use crate::scheduler::{LinkDown, LinkUp, SchedulerActor, Settings};
+use crate::wire::{
+    Abort, BUNDLES, BundlePart, Draining, FetchBundle, OfferBundle, QueryCluster, QueryStatus, Register, Report, Retracted,
+    SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
+};
+
+/// How many bytes of bundles a controller keeps on disk; the least recently used go first.
+const BUNDLES_BYTES_MAX: u64 = 8 << 30;
+
+/// The most result stores that a controller may have.
+const STORES_MAX: usize = SHARDS;
+
+const CLIENT: &[Role] = &[Role::Client];
+const ENGINE: &[Role] = &[Role::Engine];
+
+/// How a controller is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerConfig {
+    /// Where it takes links. Port 0 takes a free port the first time, and the same one whenever the profile starts again,
+    /// as long as it is free.
+    pub listen: SocketAddr,
+    /// What the connection files name: `host` or `host:port`, for nodes that see this machine under another address than
+    /// `listen`.
+    pub advertise: Option<String>,
+    /// How many result stores share the jobs, 1 to 64.
+    pub stores: usize,
+}
+
+impl Default for ControllerConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7123)), advertise: None, stores: 2 }
+    }
+}
+
+/// Why a controller could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControllerError {
+    /// The configuration makes no sense.
+    #[error("a controller has 1 to {STORES_MAX} result stores, not {0}")]
+    Stores(usize),
+    /// The profile's directories cannot be used.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The security material cannot be used.
+    #[error(transparent)]
+    Security(#[from] SecurityDirError),
+    /// The directory for bundles cannot be used.
+    #[error(transparent)]
+    Bundles(#[from] CacheError),
+    /// The node could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A running controller. Dropped without [`Controller::shutdown`], it ends without ceremony.
+///
+/// ```no_run
+/// use engineroom::{Controller, ControllerConfig, Profile};
+///
+/// let controller = Controller::start(&Profile::default(), ControllerConfig::default())?;
+/// println!("engines and clients find it at {}", controller.advertised());
+/// # Ok::<(), engineroom::ControllerError>(())
+/// ```
+#[derive(Debug)]
+pub struct Controller {
+    node: NodeThread,
+    listening: SocketAddr,
+    client_file: ConnectionFile,
+    engine_file: ConnectionFile,
+}
+
+impl Controller {
+    /// Starts a controller on the files of a profile. An empty profile gets an authority, certificates and connection
+    /// files; one that has them keeps them, so that files copied elsewhere stay valid.
+    ///
+    /// # Errors
+    /// When the profile's files cannot be used or the address is taken.
+    pub fn start(profile: &Profile, config: ControllerConfig) -> Result<Self, ControllerError> {
+        if config.stores == 0 || config.stores > STORES_MAX {
+            return Err(ControllerError::Stores(config.stores));
+        }
+        profile.create_dirs()?;
+        let security = SecurityDir::open_or_create(profile.security_dir(), &profile.name())?;
+        let bundles = BundleCache::open(&profile.state_dir().join("bundles"), BUNDLES_BYTES_MAX)?;
+        let candidates = listen_candidates(config.listen, &profile.client_connection_file());
+        let (identity, stores) = (security.controller().clone(), config.stores);
+        let setup = move |node: &Node| set_up(node, stores, bundles, &candidates);
+        let (node, listening) = NodeThread::start::<_, ControllerError>("engineroom-controller", identity, setup)?;
+        let advertised = advertised(config.advertise.as_deref(), listening);
+        let client_file = security.connection_file(Role::Client, &advertised)?;
+        let engine_file = security.connection_file(Role::Engine, &advertised)?;
+        Ok(Self { node, listening, client_file, engine_file })
+    }
+
+    /// Where it takes links.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listening
+    }
+
+    /// The address that the connection files name, as `host:port`.
+    pub fn advertised(&self) -> &str {
+        self.client_file.address()
+    }
+
+    /// What lets clients in.
+    pub fn client_file(&self) -> &ConnectionFile {
+        &self.client_file
+    }
+
+    /// What lets engine nodes in.
+    pub fn engine_file(&self) -> &ConnectionFile {
+        &self.engine_file
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.node.is_running()
+    }
+
+    /// Ends it in order: the peers are told, its thread is joined. Blocks until then, a little longer than `deadline` at
+    /// most. What it holds in memory, results included, goes with it.
+    pub fn shutdown(self, deadline: Duration) -> DrainReport {
+        self.node.shutdown(deadline)
+    }
+}
+
+/// The addresses to listen at, the best first: port 0 prefers the port that the profile's connection files name.
+fn listen_candidates(listen: SocketAddr, connection_file: &std::path::Path) -> Vec<SocketAddr> {
+    let mut candidates = vec![listen];
+    if listen.port() == 0
+        && let Ok(file) = ConnectionFile::load(connection_file)
+        && let Some(port) = file.address().rsplit(':').next().and_then(|port| port.parse().ok())
+    {
+        candidates.insert(0, SocketAddr::new(listen.ip(), port));
+    }
+    candidates
+}
+
+fn advertised(advertise: Option<&str>, listening: SocketAddr) -> String {
+    let has_port = |text: &str| text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    match advertise {
+        Some(text) if has_port(text) && (!text.contains("::") || text.starts_with('[')) => text.to_owned(),
+        Some(host) if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{}", listening.port()),
+        Some(host) => format!("{host}:{}", listening.port()),
+        // Nodes on this machine reach an address that stands for all of them by loopback.
+        None if listening.ip().is_unspecified() => {
+            let loopback = if listening.is_ipv6() { "[::1]" } else { "127.0.0.1" };
+            format!("{loopback}:{}", listening.port())
+        }
+        None => listening.to_string(),
+    }
+}
+
+fn set_up(node: &Node, stores: usize, bundles: Arc<BundleCache>, candidates: &[SocketAddr]) -> Result<SocketAddr, ControllerError> {
+    // Their state cannot be made anew, so that none of them is restarted: a controller without one of them ends.
+    let stores: Vec<ActorHandle<ResultStore>> =
+        (0..stores).map(|_| spawn_actor("result store", Restart::Never, |_| ResultStore::default())).collect();
+    for shard in 0..SHARDS {
+        node.export(store_actor(shard), &stores[shard % stores.len()]);
+    }
+    let of_scheduler = stores.clone();
+    let cluster = node.identity().name.cluster().to_owned();
+    let scheduler = spawn_actor("scheduler", Restart::Never, move |_| {
+        SchedulerActor::new(cluster.clone(), Settings::default(), of_scheduler.clone())
+    });
+    node.export(SCHEDULER, &scheduler);
+    let keeper = spawn_actor("keeper of bundles", Restart::Never, move |_| BundleKeeper::new(bundles.clone()));
+    node.export(BUNDLES, &keeper);
+    for ended in stores.iter().map(ActorHandle::monitor) {
+        end_with(ended);
+    }
+    end_with(scheduler.monitor());
+    let address = scheduler.addr();
+    node.serve(registry()?, move |event| match event {
+        LinkEvent::Up(link) => address.do_send(LinkUp(link)),
+        LinkEvent::Down(link, reason) => address.do_send(LinkDown(link, reason)),
+        LinkEvent::DialFailed { .. } => {}
+    });
+    let mut listening = Err(StartError::Ended);
+    for candidate in candidates {
+        listening = node.listen(*candidate);
+        if listening.is_ok() {
+            break;
+        }
+    }
+    Ok(listening?)
+}
+
+/// A controller that has lost its scheduler or results must not go on as if nothing had happened.
+fn end_with<R: std::fmt::Display>(ended: impl Future<Output = R> + 'static) {
+    actix_rt::spawn(async move {
+        let reason = ended.await;
+        tracing::error!("the controller cannot go on: {reason}");
+        std::process::abort();
+    });
+}
+
+/// Which messages a controller takes, and from whom: the whole role matrix.
+fn registry() -> Result<Registry, StartError> {
+    let mut registry = Registry::new();
+    registry
+        .message::<SchedulerActor, Submit>(CLIENT)?
+        .message::<SchedulerActor, Abort>(CLIENT)?
+        .message::<SchedulerActor, QueryCluster>(CLIENT)?
+        .message::<SchedulerActor, WatchEngines>(CLIENT)?
+        .message::<ResultStore, Subscribe>(CLIENT)?
+        .message::<ResultStore, Taken>(CLIENT)?
+        .message::<ResultStore, QueryStatus>(CLIENT)?
+        .message::<BundleKeeper, OfferBundle>(CLIENT)?
+        .message::<BundleKeeper, BundlePart>(CLIENT)?
+        .message::<BundleKeeper, FetchBundle>(ENGINE)?
+        .message::<SchedulerActor, Register>(ENGINE)?
+        .message::<SchedulerActor, Draining>(ENGINE)?
+        .message::<SchedulerActor, Report>(ENGINE)?
+        .message::<SchedulerActor, Retracted>(ENGINE)?;
+    Ok(registry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_advertised() {
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (advertise, listening, expected) in [
+            (None, "127.0.0.1:7123", "127.0.0.1:7123"),
+            (None, "0.0.0.0:7123", "127.0.0.1:7123"),
+            (None, "[::]:7123", "[::1]:7123"),
+            (Some("head"), "0.0.0.0:7123", "head:7123"),
+            (Some("head:9"), "0.0.0.0:7123", "head:9"),
+            (Some("fe80::1"), "[::]:7123", "[fe80::1]:7123"),
+            (Some("[fe80::1]:9"), "[::]:7123", "[fe80::1]:9"),
+        ] {
+            assert_eq!(advertised(advertise, at(listening)), expected);
+        }
+    }
+
+    #[test]
+    fn every_message_is_registered_once() {
+        assert_eq!(registry().unwrap().table().len(), 14);
+    }
+}

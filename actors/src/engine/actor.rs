@@ -1,0 +1,429 @@
+//! The engine actor: one execution slot. Carries batches to its worker and outcomes back, as its [`Slot`] says.
+
+use std::{collections::VecDeque, time::Duration};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use engineroom_runtime::{
+    actor::{Remote, RemoteAddr},
+    net::link::{INLINE_BYTES_MAX, Link},
+    proto::packet::CloseCode,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    host::{EngineHost, NeedBundle},
+    slot::{Slot, Step},
+    worker::{self, Reporting, Worker, WorkerEvent},
+};
+use crate::code::{BundlePin, FunctionRef, Tasks};
+use crate::scheduler::SchedulerActor;
+use crate::task::{BundleHash, Cause};
+use crate::wire::{Dispatch, Report, Retract, Retracted, SCHEDULER, StopTasks};
+
+/// How many reports may be under way to the controller without its acknowledgement. Beyond it the engine starts nothing
+/// new: a controller that cannot keep outcomes is not given more.
+const REPORTS_MAX: usize = 256;
+
+/// How long the controller may take to acknowledge a report before the link is given up.
+const REPORT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How many workers of different programs an engine keeps. Starting one takes milliseconds; each costs its memory.
+const WORKERS_MAX: usize = 4;
+
+/// What the engines of a node run code in.
+#[derive(Clone, Debug)]
+pub(crate) enum WorkerSetup {
+    /// A process of the bundle's own executable.
+    Process,
+    /// A thread of this process, which has the functions of its own program and these named tasks.
+    Thread { bundle: Option<BundleHash>, tasks: Tasks },
+}
+
+/// One execution slot.
+pub(crate) struct EngineActor {
+    host: Addr<EngineHost>,
+    setup: WorkerSetup,
+    scheduler: Option<RemoteAddr<SchedulerActor>>,
+    slot: Slot,
+    /// The most recently used last. The last one runs what runs.
+    workers: Vec<Seat>,
+    next_worker: u64,
+    /// The running batch waits for this bundle.
+    awaited_bundle: Option<BundleHash>,
+    outbox: VecDeque<Report>,
+    under_way: usize,
+    /// A report that travels as bulk is under way: nothing may overtake it.
+    bulk_under_way: bool,
+    idle_waiters: Vec<oneshot::Sender<()>>,
+}
+
+struct Seat {
+    number: u64,
+    /// The program that it runs, kept in the cache meanwhile; `None` for the thread worker, which is one for all.
+    program: Option<BundlePin>,
+    worker: Worker,
+}
+
+/// The link to the controller is up.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Connected(pub Link);
+
+/// The link is lost, and with it everything that was to be done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Disconnected;
+
+/// A bundle is here, or cannot be had.
+#[derive(Clone, Message)]
+#[rtype(result = "()")]
+pub(crate) struct BundleReady {
+    pub hash: BundleHash,
+    pub bundle: Result<BundlePin, String>,
+}
+
+/// Tell me when there is nothing to do and nothing to be acknowledged.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitIdle(pub oneshot::Sender<()>);
+
+/// Stop all workers, now.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct StopWorkers;
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct FromWorker {
+    number: u64,
+    event: WorkerEvent,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Acknowledged {
+    link: u64,
+    bulk: bool,
+    failure: Option<String>,
+}
+
+impl EngineActor {
+    pub fn new(host: Addr<EngineHost>, setup: WorkerSetup) -> Self {
+        Self {
+            host,
+            setup,
+            scheduler: None,
+            slot: Slot::default(),
+            workers: Vec::new(),
+            next_worker: 0,
+            awaited_bundle: None,
+            outbox: VecDeque::new(),
+            under_way: 0,
+            bulk_under_way: false,
+            idle_waiters: Vec::new(),
+        }
+    }
+
+    /// Does whatever can be done now: starts a batch, runs its next piece, sends reports.
+    fn advance(&mut self, context: &mut Context<Self>) {
+        if self.under_way + self.outbox.len() < REPORTS_MAX && self.slot.begin() {
+            self.run_piece(context);
+        }
+        self.send_reports(context);
+        if self.slot.is_idle() && self.outbox.is_empty() && self.under_way == 0 {
+            self.idle_waiters.drain(..).for_each(|waiter| drop(waiter.send(())));
+        }
+    }
+
+    /// Gives the worker the next piece of the running batch, or ends the batch.
+    fn run_piece(&mut self, context: &mut Context<Self>) {
+        loop {
+            let mut reports = Vec::new();
+            let step = self.slot.step(&mut reports);
+            self.outbox.extend(reports);
+            match step {
+                Step::Idle => {
+                    if !self.slot.begin() {
+                        return;
+                    }
+                }
+                Step::Run { first, count, careful } => match self.give(first, count, careful, context) {
+                    Ok(()) => return,
+                    Err(detail) => self.fail_running(&Cause::WorkerUnavailable { detail }),
+                },
+            }
+        }
+    }
+
+    fn fail_running(&mut self, cause: &Cause) {
+        let mut reports = Vec::new();
+        self.slot.fail_running(cause, &mut reports);
+        self.outbox.extend(reports);
+    }
+
+    /// Hands tasks to a worker, once there is one.
+    fn give(&mut self, first: u32, count: u32, careful: bool, context: &mut Context<Self>) -> Result<(), String> {
+        let Some(dispatch) = self.slot.current() else { return Ok(()) };
+        let offset = (first - dispatch.first) as usize;
+        let run = worker::Run {
+            batch: dispatch.batch,
+            first,
+            function: dispatch.function.clone(),
+            arguments: dispatch.arguments.slice(offset, count as usize),
+            job: dispatch.job,
+            attempt: dispatch.attempt,
+            engine: dispatch.engine,
+            reporting: if careful { Reporting::Careful } else { Reporting::Coalesced },
+        };
+        let program = match (&self.setup, &dispatch.function.reference) {
+            (WorkerSetup::Thread { .. }, _) => None,
+            (WorkerSetup::Process, FunctionRef::Offset { bundle, .. }) => Some(*bundle),
+            (WorkerSetup::Process, FunctionRef::Named { name }) => {
+                return Err(format!("this engine runs programs in processes and offers no named task {name:?}"));
+            }
+        };
+        let Some(at) = self.workers.iter().position(|seat| seat.program.as_ref().map(|bundle| bundle.hash) == program) else {
+            return self.start_worker(program, context);
+        };
+        let seat = self.workers.remove(at);
+        let given = seat.worker.run(run);
+        self.workers.push(seat);
+        given.map_err(|error| format!("the worker takes no tasks: {error}"))
+    }
+
+    fn start_worker(&mut self, program: Option<BundleHash>, context: &mut Context<Self>) -> Result<(), String> {
+        if let Some(hash) = program {
+            self.awaited_bundle = Some(hash);
+            self.host.do_send(NeedBundle { hash, engine: context.address() });
+            return Ok(());
+        }
+        let WorkerSetup::Thread { bundle, tasks } = self.setup.clone() else { return Ok(()) };
+        let (number, sink) = self.sink(context);
+        let worker = Worker::thread(bundle, tasks, sink).map_err(|error| format!("no thread could be started: {error}"))?;
+        self.seat(Seat { number, program: None, worker });
+        self.run_piece(context);
+        Ok(())
+    }
+
+    fn sink(&mut self, context: &Context<Self>) -> (u64, worker::Sink) {
+        let (number, own) = (self.next_worker, context.address());
+        self.next_worker += 1;
+        (number, Box::new(move |event| own.do_send(FromWorker { number, event })))
+    }
+
+    fn seat(&mut self, seat: Seat) {
+        if self.workers.len() == WORKERS_MAX {
+            // Dropping a worker stops it.
+            self.workers.remove(0);
+        }
+        self.workers.push(seat);
+    }
+
+    fn send_reports(&mut self, context: &mut Context<Self>) {
+        let Some(scheduler) = &self.scheduler else { return self.outbox.clear() };
+        while let Some(report) = self.outbox.front() {
+            let bulk = report.outcomes.bytes() > INLINE_BYTES_MAX / 2;
+            if self.bulk_under_way || (bulk && self.under_way > 0) || self.under_way >= REPORTS_MAX {
+                return;
+            }
+            let answer = scheduler.ask(report, REPORT_DEADLINE);
+            let (link, own) = (scheduler.link().id(), context.address());
+            actix_rt::spawn(async move {
+                let failure = answer.await.err().map(|error| error.to_string());
+                own.do_send(Acknowledged { link, bulk, failure });
+            });
+            self.outbox.pop_front();
+            self.under_way += 1;
+            self.bulk_under_way = bulk;
+        }
+    }
+
+    fn worker_exited(&mut self, number: u64, exited: &worker::Exited) {
+        let Some(at) = self.workers.iter().position(|seat| seat.number == number) else { return };
+        let ran_here = at + 1 == self.workers.len();
+        self.workers.remove(at);
+        if !ran_here || self.slot.current().is_none() {
+            return;
+        }
+        let mut reports = Vec::new();
+        if exited.started {
+            self.slot.worker_ended(exited.exit, &exited.last_output, &mut reports);
+        } else {
+            self.slot.fail_running(&Cause::WorkerUnavailable { detail: never_started(exited) }, &mut reports);
+        }
+        self.outbox.extend(reports);
+    }
+}
+
+fn never_started(exited: &worker::Exited) -> String {
+    let mut text = format!(
+        "the program {} before it served tasks: its main function must call engineroom::init() first of all",
+        exited.exit
+    );
+    if !exited.last_output.trim().is_empty() {
+        text.push_str("; its last output: ");
+        text.push_str(exited.last_output.trim());
+    }
+    text
+}
+
+impl Actor for EngineActor {
+    type Context = Context<Self>;
+}
+
+impl Handler<Connected> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, Connected(link): Connected, _: &mut Context<Self>) {
+        self.scheduler = Some(RemoteAddr::new(link, SCHEDULER));
+    }
+}
+
+impl Handler<Disconnected> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Disconnected, context: &mut Context<Self>) {
+        // The controller counts this engine as lost and sends its tasks elsewhere; what runs here is in nobody's interest.
+        if self.slot.current().is_some() {
+            self.workers.pop();
+        }
+        self.scheduler = None;
+        self.slot.clear();
+        self.outbox.clear();
+        self.awaited_bundle = None;
+        (self.under_way, self.bulk_under_way) = (0, false);
+        self.advance(context);
+    }
+}
+
+impl Handler<BundleReady> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, ready: BundleReady, context: &mut Context<Self>) {
+        if self.awaited_bundle != Some(ready.hash) {
+            return;
+        }
+        self.awaited_bundle = None;
+        let started = ready.bundle.and_then(|bundle| {
+            let (number, sink) = self.sink(context);
+            let worker = Worker::process(&bundle.path, ready.hash, sink)
+                .map_err(|error| format!("the program cannot be started on this machine: {error}"))?;
+            self.seat(Seat { number, program: Some(bundle), worker });
+            Ok(())
+        });
+        if let Err(detail) = started {
+            self.fail_running(&Cause::WorkerUnavailable { detail });
+        }
+        self.run_piece(context);
+        self.advance(context);
+    }
+}
+
+impl Handler<AwaitIdle> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, AwaitIdle(waiter): AwaitIdle, context: &mut Context<Self>) {
+        self.idle_waiters.push(waiter);
+        self.advance(context);
+    }
+}
+
+impl Handler<StopWorkers> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StopWorkers, _: &mut Context<Self>) {
+        self.workers.clear();
+    }
+}
+
+impl Handler<FromWorker> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, FromWorker { number, event }: FromWorker, context: &mut Context<Self>) {
+        match event {
+            WorkerEvent::Report(report) => {
+                if let Some((report, piece_done)) = self.slot.progressed(report.batch, report.first, report.outcomes) {
+                    self.outbox.push_back(report);
+                    if piece_done {
+                        self.run_piece(context);
+                    } else if self.slot.must_stop_worker() {
+                        self.stop_running();
+                    }
+                }
+            }
+            WorkerEvent::Exited(exited) => {
+                self.worker_exited(number, &exited);
+                if self.slot.current().is_some() {
+                    self.run_piece(context);
+                }
+            }
+        }
+        self.advance(context);
+    }
+}
+
+impl EngineActor {
+    fn stop_running(&mut self) {
+        if let Some(seat) = self.workers.last() {
+            seat.worker.kill();
+        }
+    }
+}
+
+impl Handler<Acknowledged> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, acknowledged: Acknowledged, context: &mut Context<Self>) {
+        let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| scheduler.link().id() == acknowledged.link) else { return };
+        if let Some(failure) = acknowledged.failure {
+            return scheduler.link().close(CloseCode::Internal, &format!("a report was not acknowledged: {failure}"));
+        }
+        self.under_way -= 1;
+        if acknowledged.bulk {
+            self.bulk_under_way = false;
+        }
+        self.advance(context);
+    }
+}
+
+impl Handler<Remote<Dispatch>> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<Dispatch>, context: &mut Context<Self>) {
+        let Remote { message, from, .. } = remote;
+        if !message.arguments.is_sound() || message.arguments.is_empty() || !self.slot.dispatched(message) {
+            return from.close(CloseCode::ProtocolViolation, "a batch that contradicts itself, or one too many");
+        }
+        self.advance(context);
+    }
+}
+
+impl Handler<Remote<Retract>> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<Retract>, _: &mut Context<Self>) {
+        let batch = remote.message.batch;
+        let returned = self.slot.retract(batch);
+        if let Some(scheduler) = &self.scheduler {
+            let engine = remote.message.engine;
+            // If the link is down, the controller takes everything back anyway.
+            let _ = scheduler.tell(&Retracted { engine, batch, returned });
+        }
+    }
+}
+
+impl Handler<Remote<StopTasks>> for EngineActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<StopTasks>, _: &mut Context<Self>) {
+        let StopTasks { batch, first, count } = remote.message;
+        self.slot.stop(batch, first, count);
+        if let Some(seat) = self.workers.last() {
+            // A thread cannot be stopped, but it can be told to skip what it has not begun.
+            seat.worker.cancel(batch, first, count);
+        }
+        if self.slot.must_stop_worker() {
+            self.stop_running();
+        }
+    }
+}

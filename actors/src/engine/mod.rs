@@ -1,0 +1,14 @@
+//! Engines: execution slots on an engine node, and the workers in which they run code.
+//!
+//! [`slot`] is the pure state of one engine; [`actor`] carries messages between it, the controller and the [`worker`];
+//! [`host`] speaks for all engines of a node; [`node`] is what programs start.
+
+mod actor;
+mod host;
+mod node;
+mod slot;
+pub(crate) mod worker;
+
+pub(crate) use actor::EngineActor;
+pub(crate) use host::blocking;
+pub use node::{EngineConfig, EngineError, EngineNode, WorkerKind};

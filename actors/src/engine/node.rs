@@ -1,0 +1,285 @@
+//! An engine node, as programs start it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use engineroom_runtime::{
+    actor::{Registry, Restart, spawn_actor},
+    net::{
+        connection_file::{ConnectionFile, ConnectionFileError},
+        identity::Role,
+        tls::ConnectFailure,
+    },
+    node::{DrainReport, LinkEvent, Node, NodeThread, StartError},
+};
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::{
+    actor::{EngineActor, WorkerSetup},
+    host::{ControllerDown, ControllerUp, Drain, EndWorkers, EngineHost, Offer, Registration, RegistrationState},
+};
+use crate::code::{Bundle, BundleCache, BundleError, CacheError, Tasks};
+use crate::task::EngineId;
+use crate::wire::{Dispatch, Retract, StopTasks, engine_actor};
+
+/// How many bytes of bundles an engine node keeps on disk; the least recently used go first.
+const BUNDLES_BYTES_MAX: u64 = 8 << 30;
+
+/// The most engines that one node may have.
+const ENGINES_MAX: usize = 4096;
+
+const CONTROLLER: &[Role] = &[Role::Controller];
+
+/// What an engine runs code in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerKind {
+    /// A process of the submitted program: any program's functions run, and a crash costs one task.
+    #[default]
+    Process,
+    /// A thread of this process: it runs functions of this very program, and named tasks, and starts at once.
+    Thread,
+}
+
+impl fmt::Display for WorkerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            WorkerKind::Process => "process",
+            WorkerKind::Thread => "thread",
+        })
+    }
+}
+
+impl FromStr for WorkerKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "process" => Ok(WorkerKind::Process),
+            "thread" => Ok(WorkerKind::Thread),
+            other => Err(format!("{other:?} is no kind of worker: choose process or thread")),
+        }
+    }
+}
+
+/// How an engine node is to be run.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Where the controller is, and what lets this node in.
+    pub connection: ConnectionFile,
+    /// How many engines; each runs one task at a time.
+    pub engines: usize,
+    /// What they run code in.
+    pub worker: WorkerKind,
+    /// What clients may know of this node.
+    pub labels: BTreeMap<String, String>,
+    /// The named tasks that it offers; with thread workers only.
+    pub tasks: Tasks,
+    /// Where programs are kept that came from clients. By default a directory of this user for all engine nodes of this
+    /// machine.
+    pub cache_dir: Option<PathBuf>,
+    /// How long [`EngineNode::start`] waits for the controller.
+    pub connect_timeout: Duration,
+}
+
+impl EngineConfig {
+    /// One engine for each core, in processes, no labels, 30 s to reach the controller.
+    pub fn new(connection: ConnectionFile) -> Self {
+        Self {
+            connection,
+            engines: std::thread::available_parallelism().map_or(1, usize::from),
+            worker: WorkerKind::Process,
+            labels: BTreeMap::new(),
+            tasks: Tasks::new(),
+            cache_dir: None,
+            connect_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why an engine node could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The connection file is not one for engines.
+    #[error(transparent)]
+    ConnectionFile(#[from] ConnectionFileError),
+    /// The number of engines makes no sense.
+    #[error("a node has 1 to {ENGINES_MAX} engines, not {0}")]
+    Engines(usize),
+    /// Named tasks were given to a node that runs programs in processes.
+    #[error("named tasks run in threads: start this node with thread workers, or without named tasks")]
+    TasksNeedThreads,
+    /// The directory for bundles cannot be used.
+    #[error(transparent)]
+    Bundles(#[from] CacheError),
+    /// This program's own executable cannot be read.
+    #[error(transparent)]
+    Program(#[from] BundleError),
+    /// The controller could not be reached, or does not want this node.
+    #[error("{text}")]
+    Connect {
+        /// What happened, and what to do.
+        text: String,
+    },
+    /// The controller refuses these engines.
+    #[error("the controller refuses this node's engines: {0}")]
+    Refused(String),
+    /// The node could not be started.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// A running engine node. It keeps its controller: when the link is lost it dials again, for ever. Dropped without
+/// [`EngineNode::shutdown`], it ends without ceremony, and the controller gives its tasks to others.
+#[derive(Debug)]
+pub struct EngineNode {
+    node: NodeThread,
+    controller: String,
+    registration: Arc<Registration>,
+}
+
+impl EngineNode {
+    /// Starts an engine node and waits until the controller has taken its engines.
+    ///
+    /// # Errors
+    /// When the configuration makes no sense, or the controller refuses this node or does not answer in time.
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        config.connection.expect_role(Role::Engine)?;
+        if config.engines == 0 || config.engines > ENGINES_MAX {
+            return Err(EngineError::Engines(config.engines));
+        }
+        if config.worker == WorkerKind::Process && config.tasks.names().next().is_some() {
+            return Err(EngineError::TasksNeedThreads);
+        }
+        let setup = match config.worker {
+            WorkerKind::Process => WorkerSetup::Process,
+            WorkerKind::Thread => {
+                let bundle = Some(Bundle::of_this_program()?.hash);
+                WorkerSetup::Thread { bundle, tasks: config.tasks.clone() }
+            }
+        };
+        let cache_dir = config.cache_dir.clone().unwrap_or_else(default_cache_dir);
+        let bundles = BundleCache::open(&cache_dir, BUNDLES_BYTES_MAX)?;
+        let registration = Arc::new(Registration::default());
+        let controller = config.connection.address().to_owned();
+        let (shared, identity, address) = (registration.clone(), config.connection.identity().clone(), controller.clone());
+        let offer = Offer {
+            engines: config.engines as u32,
+            thread_bundle: match &setup {
+                WorkerSetup::Process => None,
+                WorkerSetup::Thread { bundle, .. } => Some(*bundle),
+            },
+            tasks: config.tasks.names().map(str::to_owned).collect(),
+            labels: config.labels.clone(),
+        };
+        let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &bundles, &address);
+        let (node, ()) = NodeThread::start::<_, EngineError>("engineroom-engine", identity, set_up)?;
+        let this = Self { node, controller, registration };
+        this.wait_registered(&config)?;
+        Ok(this)
+    }
+
+    /// The ids that the controller has given to this node's engines; empty while the controller is not there.
+    pub fn engine_ids(&self) -> Vec<EngineId> {
+        self.registration.read().ids
+    }
+
+    /// The address of the controller.
+    pub fn controller(&self) -> &str {
+        &self.controller
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        self.node.is_running()
+    }
+
+    /// Ends the node in order: it takes nothing new, finishes the tasks that run, hands over their outcomes, and stops its
+    /// workers. Blocks until then; after `deadline` it stops what still runs, and the controller gives that to others.
+    pub fn shutdown(self, deadline: Duration) -> DrainReport {
+        self.node.shutdown(deadline)
+    }
+
+    fn wait_registered(&self, config: &EngineConfig) -> Result<(), EngineError> {
+        let until = Instant::now() + config.connect_timeout;
+        let hopeless = |failure: &ConnectFailure| !failure.is_retryable();
+        let decided = |state: &RegistrationState| {
+            !state.ids.is_empty() || state.refused.is_some() || state.failure.as_ref().is_some_and(hopeless)
+        };
+        let state = self.registration.wait(until.saturating_duration_since(Instant::now()), decided);
+        if !state.ids.is_empty() {
+            return Ok(());
+        }
+        if let Some(refused) = state.refused {
+            return Err(EngineError::Refused(refused));
+        }
+        let failure = state.failure.unwrap_or(ConnectFailure::NoAnswer);
+        Err(EngineError::Connect { text: failure.describe(&self.controller, Some(config.connection.path())) })
+    }
+}
+
+fn set_up(
+    node: &Node,
+    offer: &Offer,
+    setup: &WorkerSetup,
+    shared: &Arc<Registration>,
+    bundles: &Arc<BundleCache>,
+    address: &str,
+) -> Result<(), EngineError> {
+    let (offer, setup, own) = (offer.clone(), setup.clone(), node.clone());
+    let (registration, bundles) = (shared.clone(), bundles.clone());
+    let host = spawn_actor("engine host", Restart::Never, move |context| {
+        let host = actix::AsyncContext::address(context);
+        let engine = |place: u32| {
+            let (host, setup) = (host.clone(), setup.clone());
+            // Not restarted: a new one would not have what the controller believes it to have. Its end is told to the
+            // controller, which counts the engine as lost.
+            let engine = spawn_actor("engine", Restart::Never, move |_| EngineActor::new(host.clone(), setup.clone()));
+            own.export(engine_actor(place), &engine);
+            engine
+        };
+        let engines = (0..offer.engines).map(engine).collect();
+        EngineHost::new(offer.clone(), engines, registration.clone(), bundles.clone())
+    });
+    let (host, failures) = (host.addr(), shared.clone());
+    let drained = host.clone();
+    node.on_drain("engines", move |_| {
+        async move {
+            let (idle, is_idle) = oneshot::channel();
+            drained.do_send(Drain { idle });
+            is_idle.await.map_err(|_| "the host has ended".to_owned())
+        }
+        .boxed_local()
+    });
+    let stopped = host.clone();
+    node.on_drain("workers", move |_| async move { stopped.send(EndWorkers).await.map_err(|error| error.to_string()) }.boxed_local());
+    node.serve(registry()?, move |event| match event {
+        LinkEvent::Up(link) => host.do_send(ControllerUp(link)),
+        LinkEvent::Down(link, reason) => host.do_send(ControllerDown(link, reason)),
+        LinkEvent::DialFailed { failure, .. } => failures.update(|state| state.failure = Some(failure)),
+    });
+    node.dial(address)?;
+    Ok(())
+}
+
+fn registry() -> Result<Registry, StartError> {
+    let mut registry = Registry::new();
+    registry
+        .message::<EngineActor, Dispatch>(CONTROLLER)?
+        .message::<EngineActor, Retract>(CONTROLLER)?
+        .message::<EngineActor, StopTasks>(CONTROLLER)?;
+    Ok(registry)
+}
+
+/// Programs are named by their content, so that all engine nodes of a user share them.
+fn default_cache_dir() -> PathBuf {
+    crate::profile::home_dir().join("bundles")
+}

@@ -1,0 +1,189 @@
+//! What a worker process writes to its standard output and error: kept in files without names, shared with the engine.
+//!
+//! The worker looks after each task whether its files have grown. The engine reads the end of standard error when the
+//! worker has crashed, and cuts files that grow too long. Both append-only files and their position are shared by the two
+//! processes and by all that the task starts.
+
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom, Write},
+    os::{fd::AsFd, unix::fs::FileExt},
+    process::Stdio,
+};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use crate::task::TaskOutput;
+
+/// How long a file gets while one task runs, in bytes. The engine looks once a second and then empties it, so that a task
+/// that writes without end does not fill the disk.
+const OUTPUT_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// How much of standard error is told of a worker that crashed, in bytes from its end.
+const LAST_OUTPUT_BYTES_MAX: usize = 4 << 10;
+
+/// The engine's side: the files of one worker process.
+#[derive(Debug)]
+pub(super) struct OutputFiles {
+    stdout: File,
+    stderr: File,
+}
+
+impl OutputFiles {
+    /// Makes two empty files.
+    ///
+    /// # Errors
+    /// When the directory for temporary files cannot be used.
+    pub(super) fn create() -> io::Result<Self> {
+        Ok(Self { stdout: append_only()?, stderr: append_only()? })
+    }
+
+    /// What the process gets as its standard output and error.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(super) fn share(&self) -> io::Result<(Stdio, Stdio)> {
+        Ok((self.stdout.try_clone()?.into(), self.stderr.try_clone()?.into()))
+    }
+
+    /// Empties what has grown too long.
+    pub(super) fn trim(&self) {
+        for file in [&self.stdout, &self.stderr] {
+            if file.metadata().is_ok_and(|metadata| metadata.len() > OUTPUT_FILE_BYTES_MAX) {
+                // When it fails, the next second tries again.
+                let _ = file.set_len(0);
+            }
+        }
+    }
+
+    /// The last that was written to standard error since the last task ended.
+    pub(super) fn last_output(&self) -> String {
+        tail(&self.stderr, LAST_OUTPUT_BYTES_MAX)
+    }
+}
+
+/// The worker's side.
+#[derive(Debug)]
+pub(super) struct Capture {
+    stdout: File,
+    stderr: File,
+}
+
+impl Capture {
+    /// Captures this process's standard output and error, which must be [`OutputFiles`].
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(super) fn of_this_process() -> io::Result<Self> {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?.into();
+        let stderr = io::stderr().as_fd().try_clone_to_owned()?.into();
+        Ok(Self { stdout, stderr })
+    }
+
+    /// What has been written since the last call, if anything has.
+    pub(super) fn take(&mut self) -> Option<TaskOutput> {
+        // Standard error has no buffer. What cannot be flushed is lost; the task has ended without noticing.
+        let _ = io::stdout().flush();
+        let (wrote_out, wrote_err) = (has_grown(&mut self.stdout), has_grown(&mut self.stderr));
+        if !wrote_out && !wrote_err {
+            return None;
+        }
+        Some(TaskOutput { stdout: take(&mut self.stdout), stderr: take(&mut self.stderr) })
+    }
+}
+
+fn append_only() -> io::Result<File> {
+    let file = tempfile::tempfile()?;
+    // So that whoever writes after the file was emptied begins at its start again.
+    fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::APPEND)?;
+    Ok(file)
+}
+
+fn has_grown(file: &mut File) -> bool {
+    // In an append-only file the position moves when something is written, and only then. What has no position is none of
+    // ours.
+    file.stream_position().is_ok_and(|position| position > 0)
+}
+
+fn take(file: &mut File) -> String {
+    let text = tail(file, TaskOutput::BYTES_MAX);
+    // When it fails, the next task's output begins with that of this one.
+    let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
+    text
+}
+
+/// The last `bytes_max` bytes of a file, as text of at most so many bytes. The position of the file does not matter, and
+/// does not change.
+fn tail(file: &File, bytes_max: usize) -> String {
+    let Ok(metadata) = file.metadata() else { return String::new() };
+    let start = metadata.len().saturating_sub(bytes_max as u64);
+    let mut bytes = vec![0; bytes_max];
+    let mut filled = 0;
+    // The file may be emptied or grow meanwhile; what is there is what counts.
+    while let Ok(read @ 1..) = file.read_at(&mut bytes[filled..], start + filled as u64) {
+        filled += read;
+    }
+    bytes.truncate(filled);
+    let mut text = &bytes[..];
+    if start > 0 {
+        // The cut may have hit a character.
+        let rest = text.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
+        text = &text[rest..];
+    }
+    let text = String::from_utf8_lossy(text);
+    // What is no UTF-8 has become longer.
+    text[text.ceil_char_boundary(text.len().saturating_sub(bytes_max))..].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(content: &[u8]) -> File {
+        let mut file = append_only().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_tail_is_text_and_bounded() {
+        for (content, bytes_max, expected) in [
+            (&b""[..], 5, ""),
+            (b"short", 5, "short"),
+            (b"a longer text", 5, " text"),
+            ("äöü".as_bytes(), 5, "öü"),
+            ("x€".as_bytes(), 2, ""),
+            ("x€y".as_bytes(), 2, "y"),
+            (b"\xff\xff\xff", 3, "\u{fffd}"),
+            (b"\xffabc", 4, "abc"),
+        ] {
+            assert_eq!(tail(&written(content), bytes_max), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn each_take_starts_anew() {
+        let mut file = written(b"one");
+        assert!(has_grown(&mut file));
+        assert_eq!(take(&mut file), "one");
+        assert!(!has_grown(&mut file));
+        // Another process writes through a descriptor of its own for the same open file.
+        file.try_clone().unwrap().write_all(b"two").unwrap();
+        assert!(has_grown(&mut file));
+        assert_eq!((take(&mut file), file.metadata().unwrap().len()), ("two".into(), 0));
+    }
+
+    #[test]
+    fn a_file_that_grows_too_long_is_emptied_and_goes_on() {
+        let mut files = OutputFiles::create().unwrap();
+        files.stderr.write_all(b"kept").unwrap();
+        files.trim();
+        assert_eq!(files.last_output(), "kept");
+        files.stderr.set_len(OUTPUT_FILE_BYTES_MAX + 1).unwrap();
+        files.trim();
+        assert_eq!(files.last_output(), "");
+        files.stderr.write_all(b"more").unwrap();
+        assert_eq!(files.last_output(), "more");
+        assert_eq!(files.stderr.metadata().unwrap().len(), 4);
+    }
+}

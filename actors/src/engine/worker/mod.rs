@@ -1,0 +1,175 @@
+//! Workers: what an engine runs tasks in.
+//!
+//! A worker gets batches (`Run`), runs their tasks one after another, and reports each task's outcome soon after it has
+//! ended (`Report`). There are two kinds:
+//!
+//! | | process | thread |
+//! |---|---|---|
+//! | runs | functions and named tasks of any bundle | functions and named tasks of the engine's own program |
+//! | a crash | costs the running task | costs the engine's whole node |
+//! | can be stopped | at any time | between two tasks |
+//! | what tasks write | is captured, per task | goes where the node's output goes |
+//!
+//! Threads and queues of one worker:
+//!
+//! | what | where | bound |
+//! |---|---|---|
+//! | keeper: starts the process, waits for its end | engine, process worker | one thread |
+//! | reading and writing the socket | engine, process worker | one task on the engine's thread |
+//! | the tasks | thread worker: its thread; process: main thread | one |
+//! | outbox helper: sends outcomes that wait behind a long task | where the tasks are | one thread, 256 KiB and a result |
+//! | watcher: ends the process when the engine is gone | process | one thread |
+//! | batches | `Worker::run` | 8 (of a process: not yet sent), then `RunError::Busy` |
+
+mod capture;
+mod context;
+mod control;
+mod keeper;
+mod outbox;
+mod panics;
+mod process;
+mod protocol;
+mod runner;
+mod serve;
+mod thread;
+
+use std::{fmt, io, path::Path, process::Command, sync::Arc};
+
+pub use context::TaskContext;
+pub(crate) use protocol::{PROTOCOL, Report, Reporting, Run, WORKER_MESSAGE_BYTES_MAX};
+pub(crate) use serve::{abort_if_worker, was_initialised};
+pub use serve::{init, init_with};
+
+use crate::{
+    code::Tasks,
+    task::{BatchId, BundleHash, WorkerExit},
+};
+use process::ProcessWorker;
+use protocol::Message;
+use thread::ThreadWorker;
+
+/// Takes what a worker has to say. Called on the engine's thread by a process worker, on other threads by a thread
+/// worker; must return soon, and must not call the worker back.
+pub(crate) type EventSink = Arc<dyn Fn(WorkerEvent) + Send + Sync>;
+
+/// What a worker has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum WorkerEvent {
+    /// Tasks have ended. The reports of a batch come in order and without gaps; what a process reports is only as
+    /// trustworthy as the code that it runs, so check that it belongs to a batch that the worker has.
+    Report(Report),
+    /// The worker is gone. Its last event; comes exactly once, unless the [`Worker`] was dropped before.
+    Exited(WorkerExited),
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerExited {
+    /// How its process ended.
+    pub(crate) exit: WorkerExit,
+    /// The end of what it wrote to standard error since its last finished task.
+    pub(crate) last_output: String,
+    /// Why it never served: a sentence for people, fit for [`Cause::WorkerUnavailable`](crate::task::Cause). `None` for
+    /// a worker that was ready.
+    pub(crate) not_started: Option<String>,
+}
+
+/// Why a worker does not take a batch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RunError {
+    /// It has as many as it takes.
+    #[error("the worker has as many batches as it takes")]
+    Busy,
+    /// It is gone. [`WorkerEvent::Exited`] tells why, or will.
+    #[error("the worker is gone")]
+    Gone,
+    /// The batch is not one that can be run.
+    #[error("the batch cannot be run: {0}")]
+    Flawed(&'static str),
+}
+
+/// Runs tasks for one engine. Dropping it stops it, without waiting; nothing is heard of it after that.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Process(ProcessWorker),
+    Thread(ThreadWorker),
+}
+
+impl Worker {
+    /// Starts the program `exe`, whose hash is `bundle`, as a worker process. Returns before the process runs; that it
+    /// cannot be started is told by [`WorkerEvent::Exited`] with a reason in `not_started`.
+    ///
+    /// Batches can be given to it at once. Dropping the runtime also ends the process.
+    ///
+    /// # Errors
+    /// When the system has no more files or threads.
+    ///
+    /// # Panics
+    /// Outside of a tokio `LocalSet` with I/O and time.
+    pub(crate) fn process(exe: &Path, bundle: BundleHash, sink: EventSink) -> io::Result<Self> {
+        Self::command(Command::new(exe), bundle, sink)
+    }
+
+    /// Starts a worker thread in this process, which runs functions of `own_bundle`, if that is given, and `tasks`.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub(crate) fn thread(own_bundle: Option<BundleHash>, tasks: Tasks, sink: EventSink) -> io::Result<Self> {
+        Ok(Self { kind: Kind::Thread(ThreadWorker::start(own_bundle, tasks, sink)?) })
+    }
+
+    /// Gives the worker a batch, to be run after those that it has.
+    ///
+    /// # Errors
+    /// When it does not take the batch.
+    pub(crate) fn run(&self, run: Run) -> Result<(), RunError> {
+        if let Some(flaw) = run.flaw() {
+            return Err(RunError::Flawed(flaw));
+        }
+        match &self.kind {
+            Kind::Process(worker) => worker.run(run),
+            Kind::Thread(worker) => worker.run(run),
+        }
+    }
+
+    /// Stops the worker's tasks. A process is killed, with all that it has started, and [`WorkerEvent::Exited`] follows. A
+    /// thread finishes the task that it runs; all others that it has are reported as aborted, and it serves on.
+    pub(crate) fn kill(&self) {
+        match &self.kind {
+            Kind::Process(worker) => worker.kill(),
+            Kind::Thread(worker) => worker.kill(),
+        }
+    }
+
+    /// Cancels `count` tasks of a batch, the first of which has the index `first` in its job. Whether those that have
+    /// not begun will be reported as aborted: always `false` for a process, which must be killed instead.
+    pub(crate) fn cancel(&self, batch: BatchId, first: u32, count: u32) -> bool {
+        match &self.kind {
+            Kind::Process(_) => false,
+            Kind::Thread(worker) => worker.cancel(batch, first, count),
+        }
+    }
+
+    fn command(command: Command, bundle: BundleHash, sink: EventSink) -> io::Result<Self> {
+        Ok(Self { kind: Kind::Process(ProcessWorker::start(command, bundle, sink)?) })
+    }
+}
+
+impl fmt::Display for WorkerExited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.not_started {
+            Some(reason) => write!(f, "the worker did not start: {reason}"),
+            None => write!(f, "the worker {}", self.exit),
+        }
+    }
+}
+
+#[cfg(test)]
+mod process_tests;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,222 @@
+//! The engine's side of a worker process.
+
+use std::{
+    future::pending,
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream as StdStream, process::CommandExt},
+    },
+    process::Command,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use engineroom_runtime::proto::frame::RawDecoder;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{mpsc, oneshot},
+    task::{AbortHandle, spawn_local},
+    time::timeout,
+};
+
+use super::{
+    EventSink, Report, Run, RunError, WorkerEvent, WorkerExited,
+    capture::OutputFiles,
+    control::RUNS_MAX,
+    keeper::{Demise, Leash, keep},
+    protocol::{Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message},
+    serve::{MARKER, marker},
+};
+use crate::task::{BundleHash, WorkerExit};
+
+/// How long a program may take from its start to `engineroom::init()`. Long enough to load a large program from a slow disk
+/// on a busy machine; a program that has not got there by then never will.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The stack of the thread that keeps a process, in bytes. There is one for each engine, and it does little.
+const KEEPER_STACK_BYTES: usize = 256 << 10;
+
+/// A worker process. Dropping it kills the process, with all that it has started.
+#[derive(Debug)]
+pub(super) struct ProcessWorker {
+    runs: mpsc::Sender<Run>,
+    leash: Arc<Leash>,
+    conversation: AbortHandle,
+}
+
+impl ProcessWorker {
+    /// Starts `command` as a worker process of the program `bundle`.
+    ///
+    /// # Errors
+    /// When the system has no more files or threads.
+    pub(super) fn start(mut command: Command, bundle: BundleHash, sink: EventSink) -> io::Result<Self> {
+        let (ours, theirs) = StdStream::pair()?;
+        let outputs = OutputFiles::create()?;
+        let (stdout, stderr) = outputs.share()?;
+        command.env(MARKER, marker()).stdin(OwnedFd::from(theirs)).stdout(stdout).stderr(stderr).process_group(0);
+        let kept = ours.try_clone()?;
+        ours.set_nonblocking(true)?;
+        let (reader, writer) = UnixStream::from_std(ours)?.into_split();
+
+        let leash = Leash::new();
+        let (demise_sender, demise) = oneshot::channel();
+        let held = Arc::clone(&leash);
+        thread::Builder::new().name("worker-keeper".into()).stack_size(KEEPER_STACK_BYTES).spawn(move || {
+            // Nobody listens any more when the worker was dropped.
+            let _ = demise_sender.send(keep(command, &held, &kept, &outputs));
+        })?;
+
+        let (runs, to_send) = mpsc::channel(RUNS_MAX);
+        let guard = KillOnDrop(Arc::clone(&leash));
+        let conversation = spawn_local(async move {
+            let exited = tokio::select! {
+                biased;
+                exited = listen(Reader::new(reader), &guard, demise, &sink) => exited,
+                () = speak(writer, bundle, to_send) => return,
+            };
+            sink(WorkerEvent::Exited(exited));
+        });
+        Ok(Self { runs, leash, conversation: conversation.abort_handle() })
+    }
+
+    /// See [`Worker::run`](super::Worker::run).
+    pub(super) fn run(&self, run: Run) -> Result<(), RunError> {
+        self.runs.try_send(run).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => RunError::Busy,
+            mpsc::error::TrySendError::Closed(_) => RunError::Gone,
+        })
+    }
+
+    /// See [`Worker::kill`](super::Worker::kill).
+    pub(super) fn kill(&self) {
+        self.leash.kill();
+    }
+}
+
+impl Drop for ProcessWorker {
+    fn drop(&mut self) {
+        self.conversation.abort();
+        self.leash.kill();
+    }
+}
+
+/// Held by the task that talks to the process, so that the process ends with the runtime even if its worker is forgotten.
+struct KillOnDrop(Arc<Leash>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.kill();
+    }
+}
+
+/// Sends batches. Never returns: when the process is gone, `listen` says so.
+async fn speak(mut writer: OwnedWriteHalf, bundle: BundleHash, mut runs: mpsc::Receiver<Run>) {
+    let mut buffer = Vec::new();
+    let start = Start { protocol: PROTOCOL, bundle };
+    if send(&mut writer, &start, &mut buffer).await.is_ok() {
+        while let Some(run) = runs.recv().await {
+            if send(&mut writer, &run, &mut buffer).await.is_err() {
+                break;
+            }
+        }
+    }
+    pending().await
+}
+
+async fn send<M: Message>(writer: &mut OwnedWriteHalf, message: &M, buffer: &mut Vec<u8>) -> io::Result<()> {
+    encode_message(message, buffer)?;
+    writer.write_all(buffer).await
+}
+
+/// Hands on reports until the process is gone.
+async fn listen(mut reader: Reader, guard: &KillOnDrop, demise: oneshot::Receiver<Demise>, sink: &EventSink) -> WorkerExited {
+    let not_ready = await_ready(&mut reader).await.err();
+    let mut fault = None;
+    while not_ready.is_none() {
+        match reader.next::<Report>().await {
+            Ok(Some(report)) => sink(WorkerEvent::Report(report)),
+            Ok(None) => break,
+            Err(error) => {
+                fault = Some(error);
+                break;
+            }
+        }
+    }
+    // A process that has closed its socket, or does not keep to the protocol, is of no use.
+    guard.0.kill();
+    let unknown = |_| Demise { exit: WorkerExit::Unknown, not_started: None, last_output: String::new() };
+    let Demise { exit, not_started, mut last_output } = demise.await.unwrap_or_else(unknown);
+    if let Some(fault) = fault {
+        last_output = format!("{last_output}\n(the engine has stopped the worker: {fault})");
+    }
+    let not_started = not_started.or_else(|| not_ready.map(|why| explain(&why, exit, &last_output)));
+    WorkerExited { exit, last_output, not_started }
+}
+
+/// Why a process never served.
+enum NotReady {
+    Ended,
+    TimedOut,
+    Fault(ProtocolError),
+}
+
+async fn await_ready(reader: &mut Reader) -> Result<(), NotReady> {
+    match timeout(START_TIMEOUT, reader.next::<Ready>()).await {
+        Ok(Ok(Some(Ready { protocol: PROTOCOL, .. }))) => Ok(()),
+        Ok(Ok(Some(Ready { protocol: worker, .. }))) => Err(NotReady::Fault(ProtocolError::Version { worker, engine: PROTOCOL })),
+        Ok(Ok(None)) => Err(NotReady::Ended),
+        Ok(Err(fault)) => Err(NotReady::Fault(fault)),
+        Err(_) => Err(NotReady::TimedOut),
+    }
+}
+
+fn explain(why: &NotReady, exit: WorkerExit, last_output: &str) -> String {
+    let reason = match why {
+        NotReady::Ended => format!("the program {exit} and never called engineroom::init(): call it first in main"),
+        NotReady::TimedOut => format!(
+            "the program did not call engineroom::init() within {} s of its start: call it first in main",
+            START_TIMEOUT.as_secs()
+        ),
+        NotReady::Fault(fault) => fault.to_string(),
+    };
+    match last_output.trim() {
+        "" => reason,
+        output => format!("{reason}; its last output: {output}"),
+    }
+}
+
+/// Reads messages from the process.
+struct Reader {
+    half: OwnedReadHalf,
+    decoder: RawDecoder,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    fn new(half: OwnedReadHalf) -> Self {
+        Self { half, decoder: decoder(), buffer: vec![0; READ_BYTES] }
+    }
+
+    /// The next message, or `None` when the process has closed its end. A message that has not come completely by then does
+    /// not count.
+    async fn next<M: Message>(&mut self) -> Result<Option<M>, ProtocolError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return decode_message(&frame).map(Some);
+            }
+            match self.half.read(&mut self.buffer).await {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.decoder.push(&self.buffer[..read]),
+                // The process ended before it had read all that was sent to it.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

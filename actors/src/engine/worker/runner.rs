@@ -1,0 +1,127 @@
+//! Runs the tasks of batches, in a worker process and in a worker thread alike.
+
+use std::{io, sync::Arc, time::Instant};
+
+use super::{
+    Run,
+    capture::Capture,
+    context::TaskContext,
+    control::Control,
+    outbox::{Ended, Outbox, Pushed, ReportSink},
+    panics::{self, Noise},
+    protocol::{BUFFER_BYTES_KEPT, WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
+};
+use crate::{
+    code::Tasks,
+    task::{BundleHash, Cause, MessageId},
+};
+
+/// The largest result of one task, in bytes: what fits a report together with the small results before it.
+const RESULT_BYTES_MAX: usize = WORKER_MESSAGE_BYTES_MAX - WORKER_MESSAGE_MARGIN_BYTES;
+
+/// The longest text of a failure, in bytes; the rest is cut off. Enough for any error that a person reads.
+const CAUSE_TEXT_BYTES_MAX: usize = 16 << 10;
+
+/// Runs batches, one task after another on the calling thread.
+#[derive(Debug)]
+pub(super) struct Runner<S> {
+    own_bundle: Option<BundleHash>,
+    tasks: Tasks,
+    control: Arc<Control>,
+    capture: Option<Capture>,
+    noise: Noise,
+    outbox: Outbox<S>,
+    value: Vec<u8>,
+}
+
+impl<S: ReportSink> Runner<S> {
+    /// A runner in a process of its own, which runs the program `bundle`. What tasks write is captured.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub(super) fn of_process(bundle: BundleHash, tasks: Tasks, capture: Capture, sink: S) -> io::Result<Self> {
+        let control = Arc::default();
+        Self::new(Some(bundle), tasks, control, Some(capture), Noise::Loud, sink)
+    }
+
+    /// A runner on a thread of the engine's process. What tasks write goes where the process's output goes.
+    ///
+    /// # Errors
+    /// When the system has no more threads.
+    pub(super) fn of_thread(own_bundle: Option<BundleHash>, tasks: Tasks, control: Arc<Control>, sink: S) -> io::Result<Self> {
+        Self::new(own_bundle, tasks, control, None, Noise::Silent, sink)
+    }
+
+    /// Runs a batch. Each task's outcome goes to the sink, in order, and soon.
+    pub(super) fn run(&mut self, run: &Run) {
+        let callable = run.function.find(self.own_bundle, &self.tasks);
+        self.outbox.begin(run);
+        let mut start = Instant::now();
+        for (argument, index) in run.arguments.iter().zip(run.first..=u32::MAX) {
+            self.value.clear();
+            let result = match &callable {
+                _ if self.control.is_cancelled(run.batch, index) => Err(Cause::Aborted),
+                Err(unknown) => Err(unknown.clone()),
+                Ok(callable) => {
+                    let id = MessageId { job: run.job, index };
+                    TaskContext::set(Some(TaskContext { engine: run.engine, id, attempt: run.attempt }));
+                    let value = &mut self.value;
+                    panics::catch(self.noise, || callable(argument, value))
+                }
+            };
+            let end = Instant::now();
+            start = self.conclude(start, end, result);
+        }
+        TaskContext::set(None);
+    }
+
+    /// Hands over a task's outcome. Returns when the next task begins.
+    fn conclude(&mut self, start: Instant, end: Instant, result: Result<(), Cause>) -> Instant {
+        let output = self.capture.as_mut().and_then(Capture::take);
+        let bytes = self.value.len();
+        let result = match result {
+            Ok(()) if bytes > RESULT_BYTES_MAX => Err(Cause::WrongResult {
+                type_name: "result".into(),
+                message: format!("it has {bytes} bytes; at most {RESULT_BYTES_MAX} are accepted"),
+            }),
+            Ok(()) => Ok(&self.value[..]),
+            Err(cause) => Err(bounded(cause)),
+        };
+        let wrote = output.is_some();
+        let pushed = self.outbox.push(Ended { start, end, result, output });
+        self.value.clear();
+        self.value.shrink_to(BUFFER_BYTES_KEPT);
+        // Reading the clock costs as much as a small task, so between tasks it is read only when something took time.
+        if wrote || pushed == Pushed::Sent { Instant::now() } else { end }
+    }
+
+    fn new(
+        own_bundle: Option<BundleHash>,
+        tasks: Tasks,
+        control: Arc<Control>,
+        capture: Option<Capture>,
+        noise: Noise,
+        sink: S,
+    ) -> io::Result<Self> {
+        panics::install();
+        Ok(Self { own_bundle, tasks, control, capture, noise, outbox: Outbox::start(sink)?, value: Vec::new() })
+    }
+}
+
+/// Cuts the texts of a cause.
+fn bounded(mut cause: Cause) -> Cause {
+    let texts: [Option<&mut String>; 2] = match &mut cause {
+        Cause::Panicked { message, location } => [Some(message), location.as_mut()],
+        Cause::ReturnedError { type_name, message } | Cause::WrongResult { type_name, message } => {
+            [Some(type_name), Some(message)]
+        }
+        Cause::WrongArgument { expected, message } => [Some(expected), Some(message)],
+        Cause::FunctionUnknown { function, detail } => [Some(function), Some(detail)],
+        _ => [None, None],
+    };
+    for text in texts.into_iter().flatten().filter(|text| text.len() > CAUSE_TEXT_BYTES_MAX) {
+        text.truncate(text.floor_char_boundary(CAUSE_TEXT_BYTES_MAX - "…".len()));
+        text.push('…');
+    }
+    cause
+}

@@ -1,0 +1,196 @@
+//! The worker's side of a worker process: what `engineroom::init()` does.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{fd::AsFd, unix::net::UnixStream},
+    process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use engineroom_runtime::proto::frame::RawDecoder;
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{FileType, fstat},
+    process::{Pid, Signal, getpgrp, getpid, kill_current_process_group, kill_process},
+    stdio::dup2_stdin,
+};
+
+use super::{
+    Report, Run,
+    capture::Capture,
+    outbox::ReportSink,
+    protocol::{Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message},
+    runner::Runner,
+};
+use crate::code::Tasks;
+
+/// The environment variable that makes a program a worker: `<protocol version>:<process id of the engine's node>`.
+pub(super) const MARKER: &str = "ENGINEROOM_WORKER";
+
+/// The exit code of a program that was started as a worker and does what a worker must not do.
+const EXIT_MISUSED: i32 = 70;
+
+/// The exit code of a worker that cannot serve.
+const EXIT_CANNOT_SERVE: i32 = 71;
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Must be the first call in the `main` of every program that submits functions.
+///
+/// Engines start that very program as a worker, to call its functions. There this call serves tasks and never returns.
+/// Everywhere else it returns at once.
+///
+/// ```
+/// engineroom::init();
+/// // … connect, submit, print
+/// ```
+pub fn init() {
+    init_with(Tasks::new());
+}
+
+/// As [`init`], for a program that also runs named tasks.
+pub fn init_with(tasks: Tasks) {
+    INITIALISED.store(true, Ordering::Release);
+    if is_worker() {
+        let Err(error) = serve(tasks);
+        eprintln!("this program was started as an engineroom worker, but cannot serve: {error}");
+        process::exit(EXIT_CANNOT_SERVE);
+    }
+}
+
+/// Whether the program has called [`init`] or [`init_with`].
+pub(crate) fn was_initialised() -> bool {
+    INITIALISED.load(Ordering::Acquire)
+}
+
+/// Ends the process if it was started as a worker and has not called [`init`]. Called before anything that connects,
+/// so that a program which lacks the call does not submit its tasks once more from within each engine, and so on.
+pub(crate) fn abort_if_worker() {
+    if !was_initialised() && is_worker() {
+        eprintln!(
+            "this program was started as an engineroom worker, but connects to a cluster: call engineroom::init() first in main"
+        );
+        process::exit(EXIT_MISUSED);
+    }
+}
+
+/// The value of [`MARKER`] for the workers of this process.
+pub(super) fn marker() -> String {
+    format!("{PROTOCOL}:{}", process::id())
+}
+
+/// Whether an engine has started this process as a worker.
+///
+/// The processes that a task starts inherit the marker, but not the socket: their standard input is something else, or a
+/// socket that was not made by the engine's process.
+fn is_worker() -> bool {
+    let Ok(marker) = std::env::var(MARKER) else { return false };
+    let engine = marker.split_once(':').and_then(|(_, pid)| pid.parse().ok()).and_then(Pid::from_raw);
+    let stdin = io::stdin();
+    let is_socket = fstat(&stdin).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
+    is_socket && engine.is_some() && made_by(engine, &stdin)
+}
+
+#[cfg(target_os = "linux")]
+fn made_by(maker: Option<Pid>, socket: impl AsFd) -> bool {
+    // Of a socket pair, the peer is the process that made the pair, for ever.
+    rustix::net::sockopt::socket_peercred(socket).is_ok_and(|peer| Some(peer.pid) == maker)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn made_by(_maker: Option<Pid>, _socket: impl AsFd) -> bool {
+    true
+}
+
+enum Never {}
+
+/// Serves until the engine is gone.
+fn serve(tasks: Tasks) -> Result<Never, ProtocolError> {
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Tasks that read standard input find nothing, instead of the engine's messages.
+    dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
+    watch(stream.try_clone()?)?;
+    let mut writer = Writer { stream: stream.try_clone()?, buffer: Vec::new() };
+    let mut reader = Reader { stream, decoder: decoder(), buffer: vec![0; READ_BYTES] };
+
+    let start: Start = reader.next()?;
+    // Sent in any case: the engine checks it too, and can tell the user.
+    writer.send(&Ready { protocol: PROTOCOL, pid: process::id() })?;
+    if start.protocol != PROTOCOL {
+        return Err(ProtocolError::Version { worker: PROTOCOL, engine: start.protocol });
+    }
+    let mut capture = Capture::of_this_process()?;
+    // What was written before the first task belongs to none.
+    capture.take();
+    let mut runner = Runner::of_process(start.bundle, tasks, capture, writer)?;
+    loop {
+        runner.run(&reader.next::<Run>()?);
+    }
+}
+
+/// Ends the process, also in the middle of a task, as soon as the engine is gone.
+fn watch(socket: UnixStream) -> io::Result<()> {
+    let watch = move || {
+        // Without any flag, only the end of the connection wakes. Errors pass: they are interruptions by signals.
+        while !matches!(poll(&mut [PollFd::new(&socket, PollFlags::empty())], None), Ok(1..)) {}
+        vanish()
+    };
+    thread::Builder::new().name("engine-watcher".into()).spawn(watch).map(drop)
+}
+
+/// Ends the process and what its tasks have started. Without any cleaning up: tasks may be running, and nobody is left who
+/// would hear of it.
+fn vanish() -> ! {
+    // A process group of another's making is not ours to kill.
+    let _ = if getpgrp() == getpid() { kill_current_process_group(Signal::KILL) } else { kill_process(getpid(), Signal::KILL) };
+    process::exit(EXIT_CANNOT_SERVE)
+}
+
+/// Reads messages from the engine.
+struct Reader {
+    stream: UnixStream,
+    decoder: RawDecoder,
+    buffer: Vec<u8>,
+}
+
+impl Reader {
+    /// The next message. Does not return when the engine is gone.
+    fn next<M: Message>(&mut self) -> Result<M, ProtocolError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return decode_message(&frame);
+            }
+            match self.stream.read(&mut self.buffer) {
+                Ok(0) => vanish(),
+                Ok(read) => self.decoder.push(&self.buffer[..read]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => vanish(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Writes messages to the engine.
+struct Writer {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    fn send<M: Message>(&mut self, message: &M) -> io::Result<()> {
+        encode_message(message, &mut self.buffer)?;
+        self.stream.write_all(&self.buffer)
+    }
+}
+
+impl ReportSink for Writer {
+    fn send(&mut self, report: Report) {
+        // Reports are cut well below the longest message, so only a socket without an engine fails.
+        if Writer::send(self, &report).is_err() {
+            vanish();
+        }
+    }
+}

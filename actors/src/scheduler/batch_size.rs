@@ -1,0 +1,132 @@
+//! How many tasks go in one batch.
+
+use super::{Chunk, Settings};
+
+/// A batch is at most this many times the largest one that was measured: tasks may differ, and one short one proves little.
+const GROWTH: u32 = 8;
+
+/// The weight of a new measurement in the mean. A quarter follows a change within a few batches and is not thrown by one.
+const WEIGHT: f64 = 0.25;
+
+/// What is charged for a task that was never measured, in microseconds. Corrected as soon as it has run.
+const GUESS_US: u64 = 1_000;
+
+/// How long the tasks of a job take, as far as it is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    mean_us: Option<f64>,
+    /// The most tasks in a batch, by what was measured so far.
+    growth: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { mean_us: None, growth: 1 }
+    }
+}
+
+impl Pace {
+    /// A first idea of the duration, from tasks of a batch that still runs. Counts only while there is none.
+    pub(crate) fn hint(&mut self, count: u32, busy_us: u64) {
+        self.mean_us.get_or_insert(busy_us as f64 / f64::from(count.max(1)));
+    }
+
+    /// A batch of `count` tasks has taken `busy_us`.
+    pub(crate) fn measure(&mut self, count: u32, busy_us: u64) {
+        let sample = busy_us as f64 / f64::from(count.max(1));
+        self.mean_us = Some(self.mean_us.map_or(sample, |mean| mean + WEIGHT * (sample - mean)));
+        self.growth = self.growth.max(count.saturating_mul(GROWTH));
+    }
+
+    /// How long `count` tasks will probably take, in microseconds.
+    pub(crate) fn expect_us(&self, count: u32) -> Option<u64> {
+        Some((self.mean_us? * f64::from(count)) as u64)
+    }
+
+    /// What to charge for a task, in whole microseconds; never nothing.
+    pub(crate) fn price_us(&self) -> u64 {
+        self.mean_us.map_or(GUESS_US, |mean| (mean as u64).max(1))
+    }
+}
+
+/// Whether other clients have queued tasks too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contention {
+    Alone,
+    Shared,
+}
+
+/// How many tasks to send at once when `queued` are left and `engines` engines can run them.
+pub(crate) fn batch_size(
+    settings: &Settings,
+    chunk: Chunk,
+    pace: &Pace,
+    queued: u32,
+    engines: u32,
+    contention: Contention,
+) -> u32 {
+    if let Chunk::Fixed(count) = chunk {
+        return count.get();
+    }
+    let Some(mean_us) = pace.mean_us else { return 1 };
+    let target_us = match contention {
+        Contention::Alone => settings.batch_target_us,
+        Contention::Shared => settings.batch_target_us / 2,
+    };
+    // A float converts to the nearest integer of the range: a mean of 0 gives `u32::MAX`.
+    let timely = (target_us as f64 / mean_us) as u32;
+    // Towards the end, so little at once that all engines end at about the same time.
+    let guided = queued.div_ceil(engines.max(1).saturating_mul(2));
+    timely.min(guided).min(pace.growth).min(settings.batch_tasks_max).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU32;
+
+    fn pace(batches: &[(u32, u64)]) -> Pace {
+        let mut pace = Pace::default();
+        batches.iter().for_each(|(count, busy_us)| pace.measure(*count, *busy_us));
+        pace
+    }
+
+    #[test]
+    fn size_by_rule() {
+        let settings = Settings::default();
+        let fixed = Chunk::Fixed(NonZeroU32::new(7).unwrap());
+        let (a, alone, shared) = (Chunk::Adaptive, Contention::Alone, Contention::Shared);
+        for (what, chunk, pace, queued, engines, contention, expected) in [
+            ("unknown duration", a, pace(&[]), 1_000_000, 2, alone, 1),
+            ("at most eight times what was measured", a, pace(&[(1, 1)]), 1_000_000, 2, alone, 8),
+            ("growth goes by the largest batch", a, pace(&[(1, 1), (1, 1), (1, 1)]), 1_000_000, 2, alone, 8),
+            ("the target", a, pace(&[(64, 640)]), 1_000_000, 2, alone, 400),
+            ("half the target with others", a, pace(&[(64, 640)]), 1_000_000, 2, shared, 200),
+            ("near the end", a, pace(&[(64, 640)]), 801, 4, alone, 101),
+            ("the last one", a, pace(&[(64, 640)]), 1, 4, alone, 1),
+            ("long tasks", a, pace(&[(1, 1_000_000)]), 1_000_000, 2, alone, 1),
+            ("tasks of no time", a, pace(&[(4_096, 0)]), 1_000_000, 2, alone, 4_096),
+            ("fixed", fixed, pace(&[]), 1_000_000, 2, alone, 7),
+            ("fixed stays fixed", fixed, pace(&[(64, 640)]), 3, 2, shared, 7),
+        ] {
+            assert_eq!(batch_size(&settings, chunk, &pace, queued, engines, contention), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_mean_follows_a_change() {
+        let mut pace = pace(&[(10, 1_000)]);
+        assert_eq!(pace.expect_us(1), Some(100));
+        (0..20).for_each(|_| pace.measure(10, 10_000));
+        assert!(pace.price_us() > 950, "{pace:?}");
+    }
+
+    #[test]
+    fn a_hint_counts_only_while_nothing_is_known() {
+        let mut pace = Pace::default();
+        pace.hint(2, 500);
+        assert_eq!(pace.expect_us(4), Some(1_000));
+        pace.hint(1, 9_999);
+        assert_eq!(pace.expect_us(4), Some(1_000));
+    }
+}

@@ -1,0 +1,322 @@
+//! The scheduler's state, and what clients do with it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{
+    CancelCounts, Capability, ClientKey, Command, ExtendError, JobCounts, JobSpec, OpenError, Placement, Requirement, Settings,
+    Time, UnknownJob,
+    batch_size::Pace,
+    client::Client,
+    engines::{Duty, Engine},
+    job::{Intake, Job, Part, TASKS_MAX},
+    matching::{Class, Kind},
+    slab::{Key, Slab},
+};
+use crate::task::{Cause, EngineId, JobId};
+
+/// Decides which engine runs which tasks, and when.
+///
+/// Everything that happens is told to it by a method call; what is to be done about it is then in [`Scheduler::commands`].
+///
+/// ```ignore
+/// let mut scheduler = Scheduler::new(Settings::default());
+/// scheduler.engine_joined(Time(0), EngineId(1), capability);
+/// scheduler.open_job(spec)?;
+/// scheduler.extend_job(Time(5), id, 1_000)?;
+/// for command in scheduler.commands() {
+///     // Command::Dispatch { engine: EngineId(1), first: 0, .. }, …
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Scheduler {
+    pub(super) settings: Settings,
+    pub(super) now: Time,
+    pub(super) jobs: Slab<Job>,
+    pub(super) job_keys: HashMap<JobId, Key<Job>>,
+    pub(super) clients: Slab<Client>,
+    pub(super) client_keys: HashMap<ClientKey, Key<Client>>,
+    pub(super) classes: Slab<Class>,
+    pub(super) class_keys: HashMap<Requirement, Key<Class>>,
+    pub(super) kinds: Slab<Kind>,
+    pub(super) kind_keys: HashMap<Capability, Key<Kind>>,
+    pub(super) engines: Slab<Engine>,
+    pub(super) engine_keys: HashMap<EngineId, Key<Engine>>,
+    /// How many clients have queued tasks that found no engine at once.
+    pub(super) clients_waiting: usize,
+    pub(super) next_batch: u64,
+    pub(super) next_seq: u64,
+    pub(super) out: Vec<Command>,
+}
+
+impl Scheduler {
+    /// A scheduler without jobs and engines.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            next_batch: settings.first_batch,
+            settings,
+            now: Time(0),
+            jobs: Slab::default(),
+            job_keys: HashMap::new(),
+            clients: Slab::default(),
+            client_keys: HashMap::new(),
+            classes: Slab::default(),
+            class_keys: HashMap::new(),
+            kinds: Slab::default(),
+            kind_keys: HashMap::new(),
+            engines: Slab::default(),
+            engine_keys: HashMap::new(),
+            clients_waiting: 0,
+            next_seq: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// What is to be done, in order. To be carried out after every call that may have decided something.
+    pub fn commands(&mut self) -> std::vec::Drain<'_, Command> {
+        self.out.drain(..)
+    }
+
+    /// Opens a job without tasks.
+    ///
+    /// # Errors
+    /// When the id is in use, or a bound of [`Settings`] is reached.
+    pub fn open_job(&mut self, spec: JobSpec) -> Result<(), OpenError> {
+        if self.job_keys.contains_key(&spec.id) {
+            return Err(OpenError::Exists(spec.id));
+        }
+        if self.jobs.len() >= self.settings.jobs_max {
+            return Err(OpenError::TooManyJobs { max: self.settings.jobs_max });
+        }
+        let parts = parts(spec.placement, self.settings.placement_max)?;
+        let client = self.join_client(spec.client);
+        let class = self.join_class(&spec.requirement);
+        self.next_seq += 1;
+        let key = self.jobs.insert(Job {
+            id: spec.id,
+            client,
+            class,
+            priority: spec.priority,
+            chunk: spec.chunk,
+            intake: Intake::Open,
+            seq: self.next_seq,
+            parts,
+            batches: BTreeMap::new(),
+            pace: Pace::default(),
+            total: 0,
+            queued: 0,
+            active: 0,
+            done: 0,
+        });
+        self.job_keys.insert(spec.id, key);
+        Ok(())
+    }
+
+    /// Adds `count` tasks to a job and returns the index of the first.
+    ///
+    /// # Errors
+    /// When the job is unknown or closed, or has no room for so many: a job holds up to 2^32 − 1 tasks, a direct one as many as its
+    /// placement names.
+    pub fn extend_job(&mut self, now: Time, id: JobId, count: u32) -> Result<u32, ExtendError> {
+        self.advance(now);
+        let key = *self.job_keys.get(&id).ok_or(ExtendError::UnknownJob(id))?;
+        let job = &mut self.jobs[key];
+        if job.intake == Intake::Closed {
+            return Err(ExtendError::Closed(id));
+        }
+        if count > job.room() {
+            return Err(ExtendError::TooManyTasks { job: id, room: job.room(), count });
+        }
+        let first = job.total;
+        job.total += count;
+        let (mut at, mut part) = (first, job.part_of(first));
+        while at < first + count {
+            let end = self.jobs[key].parts[part].end.min(first + count);
+            self.add(key, part, at, end - at);
+            (at, part) = (end, part + 1);
+        }
+        Ok(first)
+    }
+
+    /// No more tasks will be added. The job is finished once all that it has are ended.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub fn close_job(&mut self, id: JobId) -> Result<(), UnknownJob> {
+        let key = *self.job_keys.get(&id).ok_or(UnknownJob(id))?;
+        self.jobs[key].intake = Intake::Closed;
+        self.finish_if_done(key);
+        Ok(())
+    }
+
+    /// Aborts those of tasks `first..first + count` that have not ended: the queued ones at once; engines are asked to abort the
+    /// others, and report them as usual. Indices that the job does not have are passed over.
+    pub fn cancel(&mut self, now: Time, id: JobId, first: u32, count: u32) -> CancelCounts {
+        self.advance(now);
+        let Some(&key) = self.job_keys.get(&id) else { return CancelCounts::default() };
+        let end = first.saturating_add(count).min(self.jobs[key].total);
+        if first >= end {
+            return CancelCounts::default();
+        }
+        let queued = self.cancel_queued(key, first, end);
+        let active = if queued == end - first { 0 } else { self.cancel_active(key, first, end) };
+        self.finish_if_done(key);
+        CancelCounts { queued, active }
+    }
+
+    /// Where the tasks of a job are, or `None` when there is no such job or it has finished.
+    pub fn counts(&self, id: JobId) -> Option<JobCounts> {
+        Some(self.jobs[*self.job_keys.get(&id)?].counts())
+    }
+
+    /// Looks after what only the passing of time changes: batches that wait behind one that takes unexpectedly long. To be called
+    /// every few milliseconds while [`Scheduler::needs_tick`].
+    pub fn tick(&mut self, now: Time) {
+        self.advance(now);
+        self.steal_overdue();
+    }
+
+    /// Whether a [`Scheduler::tick`] could find anything to do.
+    pub fn needs_tick(&self) -> bool {
+        self.kinds.iter().any(|(_, kind)| kind.idle.first().is_some() && !kind.stealable.is_empty())
+    }
+
+    pub(super) fn advance(&mut self, now: Time) {
+        self.now = self.now.max(now);
+    }
+
+    /// Some tasks of a job have ended without a value. Whoever calls has taken them from where they were.
+    pub(super) fn settle(
+        &mut self,
+        key: Key<Job>,
+        (first, count): (u32, u32),
+        attempt: u32,
+        engine: Option<EngineId>,
+        cause: Cause,
+    ) {
+        let job = &mut self.jobs[key];
+        job.done += count;
+        self.out.push(Command::Settle { job: job.id, first, count, attempt, engine, cause });
+    }
+
+    /// Forgets a job if it is finished. Does nothing for one that was forgotten before.
+    pub(super) fn finish_if_done(&mut self, key: Key<Job>) {
+        if !self.jobs.get(key).is_some_and(Job::is_finished) {
+            return;
+        }
+        if let Some(job) = self.jobs.remove(key) {
+            self.job_keys.remove(&job.id);
+            self.leave_class(job.class);
+            self.leave_client(job.client);
+            self.out.push(Command::Finished { job: job.id });
+        }
+    }
+
+    /// Why a direct task cannot go to its engine now or ever.
+    fn pin_refusal(&self, engine: EngineId, class: Key<Class>) -> Option<Cause> {
+        let Some(record) = self.engine_keys.get(&engine).map(|key| &self.engines[*key]) else {
+            return Some(Cause::EngineLost { detail: format!("engine {engine} is not connected") });
+        };
+        if record.duty == Duty::Draining {
+            return Some(draining(engine));
+        }
+        let kind = &self.kinds[record.kind];
+        let requirement = &self.classes[class].requirement;
+        // A kind knows its classes: the refusal is worded only when there is one.
+        (!kind.classes.contains(&class)).then(|| Cause::FunctionUnknown {
+            function: requirement.to_string(),
+            detail: kind.capability.refusal(requirement).unwrap_or_default(),
+        })
+    }
+
+    fn add(&mut self, key: Key<Job>, part: usize, first: u32, count: u32) {
+        if count == 0 {
+            return;
+        }
+        let job = &self.jobs[key];
+        if let Some(cause) = job.parts[part].pin.and_then(|engine| self.pin_refusal(engine, job.class)) {
+            return self.settle(key, (first, count), 0, None, cause);
+        }
+        let job = &mut self.jobs[key];
+        job.queued += count;
+        job.parts[part].pending.append(first, count);
+        self.clients[job.client].queued += u64::from(count);
+        self.offer(key, part);
+    }
+
+    fn cancel_queued(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
+        let mut cancelled = 0;
+        let parts = self.jobs[key].part_of(first)..=self.jobs[key].part_of(end - 1);
+        for part in parts {
+            let job = &mut self.jobs[key];
+            let removed = job.parts[part].pending.remove(first, end);
+            let count: u32 = removed.iter().map(|span| span.count).sum();
+            job.queued -= count;
+            self.clients[job.client].queued -= u64::from(count);
+            for span in removed {
+                self.settle(key, (span.first, span.count), span.losses, None, Cause::Aborted);
+            }
+            self.unlist_if_empty(key, part);
+            cancelled += count;
+        }
+        cancelled
+    }
+
+    fn cancel_active(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
+        let job = &self.jobs[key];
+        // The batch that holds `first` may start before it.
+        let from = job.batches.range(..=first).next_back().map_or(first, |(from, _)| *from);
+        let mut cancelled = 0;
+        for (&batch_first, &engine) in job.batches.range(from..end) {
+            let engine = &mut self.engines[engine];
+            let found = engine.batches.iter_mut().find(|batch| batch.job == key && batch.span.first == batch_first);
+            let Some(batch) = found else { continue };
+            let (low, high) = (first.max(batch.next()), end.min(batch.span.end()));
+            if low >= high {
+                continue;
+            }
+            for (low, high) in batch.cancelled.insert(low, high) {
+                cancelled += high - low;
+                self.out.push(Command::Cancel { engine: engine.id, batch: batch.id, first: low, count: high - low });
+            }
+        }
+        cancelled
+    }
+
+    fn join_client(&mut self, client: ClientKey) -> Key<Client> {
+        let key = *self.client_keys.entry(client).or_insert_with(|| self.clients.insert(Client::new(client)));
+        self.clients[key].jobs += 1;
+        key
+    }
+
+    fn leave_client(&mut self, key: Key<Client>) {
+        self.clients[key].jobs -= 1;
+        if self.clients[key].jobs == 0
+            && let Some(client) = self.clients.remove(key)
+        {
+            self.client_keys.remove(&client.key);
+        }
+    }
+}
+
+/// What becomes of direct tasks whose engine takes no more.
+pub(super) fn draining(engine: EngineId) -> Cause {
+    Cause::EngineLost { detail: format!("engine {engine} is leaving and takes no more tasks") }
+}
+
+fn parts(placement: Placement, max: usize) -> Result<Vec<Part>, OpenError> {
+    let placement = match placement {
+        Placement::Balanced => return Ok(vec![Part::new(None, 0, TASKS_MAX)]),
+        Placement::Direct(placement) => placement,
+    };
+    if placement.len() > max {
+        return Err(OpenError::PlacementTooLong { parts: placement.len(), max });
+    }
+    let mut parts = Vec::with_capacity(placement.len());
+    let mut first = 0u32;
+    for (engine, count) in placement {
+        let end = first.checked_add(count).ok_or(OpenError::PlacementTooLarge { max: TASKS_MAX })?;
+        parts.push(Part::new(Some(engine), first, end));
+        first = end;
+    }
+    Ok(parts)
+}

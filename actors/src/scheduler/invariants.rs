@@ -1,0 +1,188 @@
+//! What holds between any two calls. For tests and simulations: it looks at everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    core::Scheduler,
+    engines::{Duty, Engine, Place, Reach, Retraction, Stage},
+    job::Job,
+    slab::Key,
+};
+
+impl Scheduler {
+    /// Checks that all parts of the state fit together.
+    ///
+    /// # Panics
+    /// When they do not, with what is wrong. It never does, unless there is a mistake in the scheduler.
+    pub fn check_invariants(&self) {
+        self.check_jobs();
+        self.check_clients();
+        self.check_engines();
+        self.check_matching();
+        self.check_nothing_idles();
+    }
+
+    fn check_jobs(&self) {
+        assert!(self.jobs.len() <= self.settings.jobs_max, "more jobs than allowed");
+        assert_eq!(self.jobs.len(), self.job_keys.len(), "jobs and their ids differ");
+        let mut active: BTreeMap<Key<Job>, u32> = BTreeMap::new();
+        for (_, engine) in self.engines.iter() {
+            for batch in &engine.batches {
+                *active.entry(batch.job).or_default() += batch.left();
+            }
+        }
+        for (key, job) in self.jobs.iter() {
+            assert_eq!(self.job_keys.get(&job.id), Some(&key), "job {} is not found by its id", job.id);
+            assert!(!job.is_finished(), "job {} is finished and kept", job.id);
+            assert_eq!(job.queued + job.active + job.done, job.total, "job {}: counters and total differ", job.id);
+            assert_eq!(active.get(&key).copied().unwrap_or(0), job.active, "job {}: active", job.id);
+            let queued: u32 = job.parts.iter().map(|part| part.pending.len()).sum();
+            assert_eq!(queued, job.queued, "job {}: queued", job.id);
+            self.check_indices(key, job);
+            for (part, state) in job.parts.iter().enumerate() {
+                assert_eq!(state.listed, !state.pending.is_empty(), "job {} part {part}: listed", job.id);
+            }
+        }
+    }
+
+    /// No index is in two places at once.
+    fn check_indices(&self, key: Key<Job>, job: &Job) {
+        let mut taken: Vec<(u32, u32)> = Vec::new();
+        for part in &job.parts {
+            let spans: Vec<_> = part.pending.spans().collect();
+            assert_eq!(spans.iter().map(|span| span.count).sum::<u32>(), part.pending.len(), "job {}: pending length", job.id);
+            assert!(spans.windows(2).all(|pair| pair[0].end() <= pair[1].first), "job {}: intervals out of order", job.id);
+            assert!(
+                spans.iter().all(|s| s.count > 0 && part.first <= s.first && s.end() <= part.end),
+                "job {}: interval",
+                job.id
+            );
+            taken.extend(spans.iter().map(|span| (span.first, span.end())));
+        }
+        for (first, engine) in &job.batches {
+            let held = self.engines[*engine].batches.iter().find(|batch| batch.job == key && batch.span.first == *first);
+            let batch = held.unwrap_or_else(|| panic!("job {}: the batch at {first} is not at its engine", job.id));
+            assert!(batch.left() > 0, "job {}: an ended batch is kept", job.id);
+            taken.push((batch.next(), batch.span.end()));
+        }
+        taken.sort_unstable();
+        assert!(taken.windows(2).all(|pair| pair[0].1 <= pair[1].0), "job {}: an index is in two places: {taken:?}", job.id);
+        assert!(taken.last().is_none_or(|last| last.1 <= job.total), "job {}: an index beyond the end", job.id);
+    }
+
+    fn check_clients(&self) {
+        assert_eq!(self.clients.len(), self.client_keys.len(), "clients and their keys differ");
+        for (key, client) in self.clients.iter() {
+            let jobs = || self.jobs.iter().map(|(_, job)| job).filter(|job| job.client == key);
+            assert!(client.jobs > 0, "a client without jobs is kept");
+            assert_eq!(jobs().count(), client.jobs as usize, "client {:?}: jobs", client.key);
+            assert_eq!(jobs().map(|job| u64::from(job.queued)).sum::<u64>(), client.queued, "client {:?}: queued", client.key);
+            assert_eq!(jobs().map(|job| u64::from(job.active)).sum::<u64>(), client.active, "client {:?}: active", client.key);
+            let listed = jobs().flat_map(|job| &job.parts).filter(|part| part.listed).count();
+            let counted = client.waits.values().sum::<u32>() + client.waits_pinned;
+            assert_eq!(listed, counted as usize, "client {:?}: listed parts", client.key);
+            assert_eq!(client.is_waiting(), client.queued > 0, "client {:?}: waiting", client.key);
+        }
+        let waiting = self.clients.iter().filter(|(_, client)| client.is_waiting()).count();
+        assert_eq!(waiting, self.clients_waiting, "clients that wait");
+    }
+
+    fn check_engines(&self) {
+        assert_eq!(self.engines.len(), self.engine_keys.len(), "engines and their ids differ");
+        let mut batches = 0;
+        for (key, engine) in self.engines.iter() {
+            assert_eq!(self.engine_keys.get(&engine.id), Some(&key), "engine {} is not found by its id", engine.id);
+            assert_eq!(engine.place, engine.due_place(self.settings.prefetch), "engine {} stands in the wrong line", engine.id);
+            assert!(engine.batches.len() <= 1 + self.settings.prefetch, "engine {} holds too many batches", engine.id);
+            engine.pinned.check(&self.clients);
+            batches += engine.batches.len();
+            for (at, batch) in engine.batches.iter().enumerate() {
+                let job = self.jobs.get(batch.job).unwrap_or_else(|| panic!("batch {} is of no job", batch.id));
+                assert_eq!(job.batches.get(&batch.span.first), Some(&key), "batch {} is not found by its job", batch.id);
+                assert!(at > 0 || batch.stage != Stage::Waiting, "batch {} waits for nothing", batch.id);
+                let listed = self.classes[job.class].waiting.contains(&(batch.id, key));
+                assert_eq!(listed, batch.is_stealable(), "batch {}: list of waiting ones", batch.id);
+                assert_eq!(
+                    batch.reach == Reach::Pinned,
+                    job.parts[batch.part].pin == Some(engine.id),
+                    "batch {}: reach",
+                    batch.id
+                );
+                assert!(self.kinds[engine.kind].classes.contains(&job.class), "batch {} cannot run here", batch.id);
+            }
+            self.check_steal(engine);
+        }
+        assert_eq!(self.jobs.iter().map(|(_, job)| job.batches.len()).sum::<usize>(), batches, "batches of jobs and engines");
+    }
+
+    /// What an engine waits for is under way.
+    fn check_steal(&self, thief: &Engine) {
+        let Some(batch) = thief.steals else { return };
+        let all = self.engines.iter().flat_map(|(_, engine)| &engine.batches);
+        let found = all.into_iter().find(|held| held.id == batch);
+        assert_eq!(found.map(|held| held.retraction), Some(Retraction::Asked(Some(thief.id))), "engine {} steals", thief.id);
+    }
+
+    fn check_matching(&self) {
+        assert_eq!(self.classes.len(), self.class_keys.len(), "classes and their keys differ");
+        assert_eq!(self.kinds.len(), self.kind_keys.len(), "kinds and their keys differ");
+        for (class_key, class) in self.classes.iter() {
+            assert_eq!(self.jobs.iter().filter(|(_, job)| job.class == class_key).count(), class.jobs, "jobs of a class");
+            assert!(class.jobs > 0, "a class without jobs is kept");
+            for (batch, engine) in &class.waiting {
+                assert!(self.engines[*engine].position(*batch).is_some(), "batch {batch} is listed as waiting");
+            }
+            for (kind_key, kind) in self.kinds.iter() {
+                let able = kind.capability.satisfies(&class.requirement);
+                assert_eq!(class.kinds.contains(&kind_key), able, "kinds of a class");
+                assert_eq!(kind.classes.contains(&class_key), able, "classes of a kind");
+                assert_eq!(kind.stealable.contains(&class_key), able && !class.waiting.is_empty(), "stealable classes");
+            }
+        }
+        for (key, kind) in self.kinds.iter() {
+            let engines = || self.engines.iter().filter(|(_, engine)| engine.kind == key);
+            assert!(kind.engines > 0, "a kind without engines is kept");
+            assert_eq!(engines().count(), kind.engines as usize, "engines of a kind");
+            let serving = engines().filter(|(_, engine)| engine.duty == Duty::Serving).count();
+            assert_eq!(serving, kind.serving as usize, "serving engines of a kind");
+            for (line, place) in [(&kind.idle, Place::Idle), (&kind.open, Place::Open)] {
+                let line: Vec<_> = line.iter(&self.engines).take(self.engines.len() + 1).collect();
+                let distinct: BTreeSet<_> = line.iter().copied().collect();
+                let standing: BTreeSet<_> = engines().filter(|(_, engine)| engine.place == place).map(|(key, _)| key).collect();
+                assert_eq!((line.len(), &distinct), (standing.len(), &standing), "the line {place:?} of a kind");
+            }
+            kind.order.check(&self.clients);
+        }
+    }
+
+    /// Every listed part is in the right orders, and nobody who could run it has room.
+    fn check_nothing_idles(&self) {
+        let mut listed = 0;
+        for (key, job) in self.jobs.iter() {
+            for (part, state) in job.parts.iter().enumerate().filter(|(_, part)| part.listed) {
+                let entry = (job.priority, job.client, job.entry(key, part));
+                let orders: Vec<_> = match state.pin {
+                    None => self.classes[job.class].kinds.iter().map(|kind| &self.kinds[*kind].order).collect(),
+                    Some(engine) => vec![&self.engines[self.engine_keys[&engine]].pinned],
+                };
+                listed += orders.len();
+                for order in orders {
+                    assert!(order.entries().any(|other| other == entry), "job {} part {part} is missing in an order", job.id);
+                }
+                for (_, engine) in self.engines.iter().filter(|(_, engine)| engine.place != Place::Away) {
+                    let able = match state.pin {
+                        None => self.kinds[engine.kind].classes.contains(&job.class),
+                        Some(pin) => pin == engine.id,
+                    };
+                    assert!(!able, "engine {} is {:?} while job {} has queued tasks for it", engine.id, engine.place, job.id);
+                }
+            }
+        }
+        let orders = self.kinds.iter().map(|(_, kind)| &kind.order).chain(self.engines.iter().map(|(_, engine)| &engine.pinned));
+        assert_eq!(
+            orders.map(|order| order.entries().count()).sum::<usize>(),
+            listed,
+            "entries of jobs that have nothing queued"
+        );
+    }
+}

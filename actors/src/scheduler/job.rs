@@ -1,0 +1,119 @@
+//! What is kept of a job.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Chunk, JobCounts, batch_size::Pace, client::Client, engines::Engine, matching::Class, order::Entry, pending::Pending,
+    slab::Key,
+};
+use crate::task::{EngineId, JobId};
+
+/// The most tasks of one job: their indices and their number are a `u32`.
+pub(crate) const TASKS_MAX: u32 = u32::MAX;
+
+/// Whether tasks may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intake {
+    Open,
+    Closed,
+}
+
+/// A job that is not finished.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) id: JobId,
+    pub(crate) client: Key<Client>,
+    pub(crate) class: Key<Class>,
+    pub(crate) priority: i32,
+    pub(crate) chunk: Chunk,
+    pub(crate) intake: Intake,
+    /// Its number in the order of submission.
+    pub(crate) seq: u64,
+    /// One for a balanced job; one for each item of a direct job's placement.
+    pub(crate) parts: Vec<Part>,
+    /// Where each live batch is, by its first index.
+    pub(crate) batches: BTreeMap<u32, Key<Engine>>,
+    pub(crate) pace: Pace,
+    /// How many tasks it has so far.
+    pub(crate) total: u32,
+    pub(crate) queued: u32,
+    pub(crate) active: u32,
+    pub(crate) done: u32,
+}
+
+/// Tasks of a job that go the same way.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The engine that they are bound to, if they are.
+    pub(crate) pin: Option<EngineId>,
+    /// The first index of the part, and the end of what there is room for.
+    pub(crate) first: u32,
+    pub(crate) end: u32,
+    pub(crate) pending: Pending,
+    /// Whether it is in the orders of those who could run it. It is not while all its tasks found an engine at once.
+    pub(crate) listed: bool,
+}
+
+impl Part {
+    pub(crate) fn new(pin: Option<EngineId>, first: u32, end: u32) -> Self {
+        Self { pin, first, end, pending: Pending::default(), listed: false }
+    }
+}
+
+impl Job {
+    /// How many more tasks it can take.
+    pub(crate) fn room(&self) -> u32 {
+        self.parts.last().map_or(0, |part| part.end) - self.total
+    }
+
+    /// The part that holds `index`.
+    pub(crate) fn part_of(&self, index: u32) -> usize {
+        self.parts.partition_point(|part| part.end <= index)
+    }
+
+    pub(crate) fn entry(&self, job: Key<Job>, part: usize) -> Entry {
+        Entry { seq: self.seq, job, part }
+    }
+
+    pub(crate) fn counts(&self) -> JobCounts {
+        JobCounts { queued: self.queued, active: self.active, done: self.done }
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.intake == Intake::Closed && self.done == self.total
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::scheduler::{ClientKey, slab::Slab};
+
+    /// A job that belongs to nothing.
+    pub(crate) fn job() -> Job {
+        Job {
+            id: JobId::from_u128(1),
+            client: Slab::default().insert(Client::new(ClientKey(1))),
+            class: Slab::default().insert(Class::new(crate::scheduler::Requirement::Named { name: "a".into() })),
+            priority: 0,
+            chunk: Chunk::Adaptive,
+            intake: Intake::Open,
+            seq: 1,
+            parts: vec![],
+            batches: BTreeMap::new(),
+            pace: Pace::default(),
+            total: 0,
+            queued: 0,
+            active: 0,
+            done: 0,
+        }
+    }
+
+    #[test]
+    fn an_index_lies_in_one_part_and_empty_parts_hold_none() {
+        let mut job = job();
+        job.parts = [(0, 3), (3, 3), (3, 5)].map(|(first, end)| Part::new(Some(EngineId(first)), first, end)).into();
+        assert_eq!([0, 2, 3, 4].map(|index| job.part_of(index)), [0, 0, 2, 2]);
+        assert_eq!(job.room(), 5);
+    }
+}

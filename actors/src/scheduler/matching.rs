@@ -1,0 +1,168 @@
+//! Which engines can run which jobs: requirements and capabilities, interned.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Capability, Requirement,
+    core::Scheduler,
+    engines::{Engine, Line},
+    order::Order,
+    slab::Key,
+};
+use crate::task::BatchId;
+
+/// All jobs with the same requirement. Exists as long as there is one.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) requirement: Requirement,
+    pub(crate) jobs: usize,
+    /// The kinds that satisfy it.
+    pub(crate) kinds: Vec<Key<Kind>>,
+    /// The waiting batches of its jobs that an idle engine may get, oldest first.
+    pub(crate) waiting: BTreeSet<(BatchId, Key<Engine>)>,
+}
+
+impl Class {
+    pub(crate) fn new(requirement: Requirement) -> Self {
+        Self { requirement, jobs: 0, kinds: Vec::new(), waiting: BTreeSet::new() }
+    }
+}
+
+/// All engines with the same capability. Exists as long as there is one.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    pub(crate) capability: Capability,
+    pub(crate) engines: u32,
+    /// Those of them that do not drain.
+    pub(crate) serving: u32,
+    /// The classes that it satisfies.
+    pub(crate) classes: BTreeSet<Key<Class>>,
+    /// Those of them with a waiting batch that an idle engine may get.
+    pub(crate) stealable: BTreeSet<Key<Class>>,
+    /// The parts that it can run and that have queued tasks.
+    pub(crate) order: Order,
+    /// Last used first: its worker and its caches are warm.
+    pub(crate) idle: Line,
+    /// Longest busy first: it is likely to be free first.
+    pub(crate) open: Line,
+}
+
+impl Scheduler {
+    /// The class of a requirement, for one more job.
+    pub(super) fn join_class(&mut self, requirement: &Requirement) -> Key<Class> {
+        let key = match self.class_keys.get(requirement) {
+            Some(key) => *key,
+            None => self.new_class(requirement),
+        };
+        self.classes[key].jobs += 1;
+        key
+    }
+
+    /// One job of the class is gone.
+    pub(super) fn leave_class(&mut self, key: Key<Class>) {
+        self.classes[key].jobs -= 1;
+        if self.classes[key].jobs > 0 {
+            return;
+        }
+        if let Some(class) = self.classes.remove(key) {
+            self.class_keys.remove(&class.requirement);
+            for kind in class.kinds {
+                self.kinds[kind].classes.remove(&key);
+            }
+        }
+    }
+
+    /// The kind of a capability, for one more engine.
+    pub(super) fn join_kind(&mut self, capability: Capability) -> Key<Kind> {
+        let key = match self.kind_keys.get(&capability) {
+            Some(key) => *key,
+            None => self.new_kind(capability),
+        };
+        self.kinds[key].engines += 1;
+        self.kinds[key].serving += 1;
+        key
+    }
+
+    /// One engine of the kind is gone. Whether it served is accounted for by the caller.
+    pub(super) fn leave_kind(&mut self, key: Key<Kind>) {
+        self.kinds[key].engines -= 1;
+        if self.kinds[key].engines > 0 {
+            return;
+        }
+        if let Some(kind) = self.kinds.remove(key) {
+            self.kind_keys.remove(&kind.capability);
+            for class in kind.classes {
+                self.classes[class].kinds.retain(|other| *other != key);
+            }
+        }
+    }
+
+    /// How many engines can run jobs of the class.
+    pub(super) fn serving(&self, class: Key<Class>) -> u32 {
+        self.classes[class].kinds.iter().map(|kind| self.kinds[*kind].serving).sum()
+    }
+
+    /// A batch waits, and idle engines may get it.
+    pub(super) fn mark_waiting(&mut self, key: Key<Class>, batch: BatchId, engine: Key<Engine>) {
+        let class = &mut self.classes[key];
+        if class.waiting.is_empty() {
+            for kind in &class.kinds {
+                self.kinds[*kind].stealable.insert(key);
+            }
+        }
+        class.waiting.insert((batch, engine));
+    }
+
+    /// A batch that waited does so no longer, or was asked for.
+    pub(super) fn unmark_waiting(&mut self, key: Key<Class>, batch: BatchId, engine: Key<Engine>) {
+        let class = &mut self.classes[key];
+        class.waiting.remove(&(batch, engine));
+        if class.waiting.is_empty() {
+            for kind in &class.kinds {
+                self.kinds[*kind].stealable.remove(&key);
+            }
+        }
+    }
+
+    fn new_class(&mut self, requirement: &Requirement) -> Key<Class> {
+        let mut class = Class::new(requirement.clone());
+        class.kinds = self.kinds.iter().filter(|(_, kind)| kind.capability.satisfies(requirement)).map(|(key, _)| key).collect();
+        let key = self.classes.insert(class);
+        for kind in &self.classes[key].kinds {
+            self.kinds[*kind].classes.insert(key);
+        }
+        self.class_keys.insert(requirement.clone(), key);
+        key
+    }
+
+    /// A new kind has to learn what it can run of all that is queued: the one walk over the open jobs.
+    fn new_kind(&mut self, capability: Capability) -> Key<Kind> {
+        let able = |class: &Class| capability.satisfies(&class.requirement);
+        let classes: BTreeSet<_> = self.classes.iter().filter(|(_, class)| able(class)).map(|(key, _)| key).collect();
+        let stealable = classes.iter().copied().filter(|key| !self.classes[*key].waiting.is_empty()).collect();
+        let mut order = Order::default();
+        for (key, job) in self.jobs.iter().filter(|(_, job)| classes.contains(&job.class)) {
+            let listed = |part: &usize| job.parts[*part].listed && job.parts[*part].pin.is_none();
+            for part in (0..job.parts.len()).filter(listed) {
+                order.insert(job.priority, job.client, self.clients[job.client].vtime(), job.entry(key, part));
+            }
+        }
+        let (idle, open) = (Line::default(), Line::default());
+        let kind = Kind {
+            capability: capability.clone(),
+            engines: 0,
+            serving: 0,
+            classes: classes.clone(),
+            stealable,
+            order,
+            idle,
+            open,
+        };
+        let key = self.kinds.insert(kind);
+        for class in classes {
+            self.classes[class].kinds.push(key);
+        }
+        self.kind_keys.insert(capability, key);
+        key
+    }
+}

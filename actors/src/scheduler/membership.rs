@@ -1,0 +1,103 @@
+//! Engines come and go.
+
+use super::{
+    Capability, Time,
+    core::{Scheduler, draining},
+    engines::{Batch, Duty, Engine, Place, Reach, Retraction, Stage},
+    job::Job,
+    reports::Blame,
+    slab::Key,
+};
+use crate::task::{Cause, EngineId};
+
+impl Scheduler {
+    /// An engine is ready for work. Its id must never have been used before; if an engine with this id is still connected, it counts
+    /// as lost.
+    pub fn engine_joined(&mut self, now: Time, id: EngineId, capability: Capability) {
+        self.engine_lost(now, id, "it connected again");
+        let kind = self.join_kind(capability);
+        let key = self.engines.insert(Engine::new(id, kind));
+        self.engine_keys.insert(id, key);
+        self.feed(key);
+    }
+
+    /// An engine is gone, and how. Its unfinished tasks are queued again, before all others of their jobs; those that it may have
+    /// been running are suspected of being the reason. Tasks that are bound to it fail.
+    pub fn engine_lost(&mut self, now: Time, id: EngineId, detail: &str) {
+        self.advance(now);
+        let Some(key) = self.engine_keys.get(&id).copied() else { return };
+        self.settle_pinned(key, &Cause::EngineLost { detail: detail.into() });
+        self.stop_serving(key);
+        let (mut batches, mut thieves) = (Vec::new(), Vec::new());
+        // From the end, so that none is taken to start.
+        while let Some(last) = self.engines[key].batches.len().checked_sub(1) {
+            let (batch, thief) = self.remove_batch(key, last);
+            batches.push(batch);
+            thieves.extend(thief);
+        }
+        self.engine_keys.remove(&id);
+        if let Some(engine) = self.engines.remove(key) {
+            self.leave_kind(engine.kind);
+        }
+        let lost = Cause::EngineLost { detail: detail.into() };
+        for batch in &batches {
+            let blame = if batch.stage == Stage::Waiting { Blame::Innocent } else { Blame::Suspected };
+            let end = (batch.reach == Reach::Pinned).then_some(&lost);
+            self.return_tasks(batch, id, blame, end);
+        }
+        for batch in &batches {
+            self.pump(batch.job, batch.part);
+        }
+        for thief in thieves {
+            self.feed(thief);
+        }
+        for batch in &batches {
+            self.finish_if_done(batch.job);
+        }
+    }
+
+    /// An engine is about to leave: it gets no more batches, and those that it has not started are asked back. Queued tasks
+    /// that are bound to it fail.
+    pub fn engine_draining(&mut self, id: EngineId) {
+        let Some(key) = self.engine_keys.get(&id).copied() else { return };
+        if self.engines[key].duty == Duty::Draining {
+            return;
+        }
+        self.stop_serving(key);
+        self.settle_pinned(key, &draining(id));
+        let waiting = |held: &&Batch| held.stage == Stage::Waiting && held.retraction == Retraction::Unasked;
+        let waiting: Vec<_> = self.engines[key].batches.iter().filter(waiting).map(|held| held.id).collect();
+        for batch in waiting {
+            self.retract(key, batch, None);
+        }
+    }
+
+    fn stop_serving(&mut self, key: Key<Engine>) {
+        self.stand(key, Place::Away);
+        let engine = &mut self.engines[key];
+        if std::mem::replace(&mut engine.duty, Duty::Draining) == Duty::Serving {
+            self.kinds[engine.kind].serving -= 1;
+        }
+    }
+
+    /// Ends all queued tasks that are bound to an engine.
+    fn settle_pinned(&mut self, key: Key<Engine>, cause: &Cause) {
+        let parts: Vec<_> = self.engines[key].pinned.entries().map(|(_, _, entry)| (entry.job, entry.part)).collect();
+        for &(job, part) in &parts {
+            self.settle_part(job, part, cause);
+        }
+        for (job, _) in parts {
+            self.finish_if_done(job);
+        }
+    }
+
+    fn settle_part(&mut self, key: Key<Job>, part: usize, cause: &Cause) {
+        while let Some(span) = self.jobs[key].parts[part].pending.take(u32::MAX) {
+            let job = &mut self.jobs[key];
+            job.queued -= span.count;
+            self.clients[job.client].queued -= u64::from(span.count);
+            self.settle(key, (span.first, span.count), span.losses, None, cause.clone());
+        }
+        self.unlist_if_empty(key, part);
+    }
+}

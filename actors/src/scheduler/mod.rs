@@ -1,0 +1,56 @@
+//! The scheduler: which engine runs which tasks, and when.
+//!
+//! The core is pure. Events go in as method calls on [`Scheduler`], with the time as an argument; [`Command`]s come out. It knows no
+//! clock, socket, thread or random number, so that a test can replay any history.
+//!
+//! # How it is built
+//!
+//! * A **job** holds its tasks as intervals of indices ([`pending`]); a queued task costs a share of an interval, not a record.
+//!   A job has one *part* when it is load-balanced, and one for each engine when it is direct.
+//! * What jobs require is interned as **classes**, what engines can do as **kinds** ([`matching`]). Which kinds can run which
+//!   classes is worked out when a new class or kind appears, never when a task is dispatched.
+//! * Every kind has an **order** ([`order`]) of the parts that it can run and that have queued tasks: by priority, then by the engine
+//!   time that the client has used, then by submission. Every engine has a second one for what is bound to it.
+//! * Every kind has a **line** of idle engines and one of engines with a free waiting slot ([`engines`]).
+//!
+//! Two invariants make a dispatch cheap: *no engine is idle, and no waiting slot is free, while a task that could go there is queued*.
+//! So a task that arrives meets either a free engine and no competitor, or competitors and no free engine.
+//!
+//! # What operations cost
+//!
+//! Extending a job, a report of progress and a dispatch cost O(log) of the jobs and clients that wait, times the number of kinds
+//! that match (a handful: engines with equal abilities share one). Losing an engine costs its own batches. Only the first engine of a
+//! *new* kind costs a walk over the open jobs.
+
+mod batch_size;
+mod client;
+mod commands;
+mod core;
+mod dispatch;
+mod engines;
+mod invariants;
+mod job;
+mod matching;
+mod membership;
+mod order;
+mod pending;
+mod reports;
+mod requirement;
+mod settings;
+mod slab;
+mod status;
+mod steal;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use commands::{
+    Accepted, CancelCounts, Chunk, ClientKey, Command, ExtendError, JobCounts, JobSpec, OpenError, Placement, Refused, Time,
+    UnknownJob,
+};
+pub use core::Scheduler;
+pub use requirement::{Capability, Requirement, WorkerMode};
+pub use settings::Settings;
+pub use status::{ClientStatus, EngineStatus, RunningStatus, Status};

@@ -1,0 +1,537 @@
+//! Random histories of a cluster, each from one seed: clients that submit and cancel, engines that join, work, lag, leave and
+//! crash. After every step the scheduler's invariants hold; in the end every task has exactly one outcome and nothing is left.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::*;
+use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId};
+
+/// How many histories are tried. Enough to meet the rare races; takes a few seconds in a release build.
+const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 4_000 };
+
+/// How many steps a history has before it is brought to its end.
+const STEPS: u64 = 250;
+
+/// How many rounds the end may take. Each does all that can be done.
+const ROUNDS_MAX: usize = 3_000;
+
+#[test]
+fn every_task_has_exactly_one_outcome() {
+    for seed in 0..SEEDS {
+        let result = std::panic::catch_unwind(|| Cluster::new(seed).live());
+        assert!(result.is_ok(), "the history of seed {seed} went wrong, see above");
+    }
+}
+
+/// splitmix64: small, fast and the same everywhere.
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize])
+    }
+}
+
+/// A task as the outside world knows it.
+#[derive(Default)]
+struct Task {
+    outcomes: u32,
+    losses: u32,
+    cancelled: bool,
+    /// Every engine that runs it crashes.
+    deadly: bool,
+}
+
+struct JobModel {
+    requirement: Requirement,
+    /// The engine of each task, for a direct job.
+    pins: Option<Vec<EngineId>>,
+    tasks: Vec<Task>,
+    closed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    batch: BatchId,
+    job: JobId,
+    first: u32,
+    count: u32,
+    done: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Letter {
+    Take(Held),
+    Retract(BatchId),
+    Progress { batch: BatchId, first: u32, count: u32, busy_us: u64 },
+    Retracted(BatchId),
+    RetractRefused(BatchId),
+}
+
+struct EngineModel {
+    capability: Capability,
+    task_us: u64,
+    draining: bool,
+    /// On the way to it, and from it: in order, but late.
+    inbox: VecDeque<Letter>,
+    outbox: VecDeque<Letter>,
+    /// What it holds; and what the scheduler knows it to hold.
+    held: VecDeque<Held>,
+    known: VecDeque<Held>,
+    asked: BTreeSet<BatchId>,
+}
+
+struct Cluster {
+    rng: Rng,
+    settings: Settings,
+    scheduler: Scheduler,
+    now: u64,
+    engines: BTreeMap<EngineId, EngineModel>,
+    engines_ever: u32,
+    jobs: BTreeMap<JobId, JobModel>,
+    jobs_ever: u128,
+    /// Reports that count no longer: of lost engines, or delivered before.
+    stale: Vec<(EngineId, Letter)>,
+}
+
+impl Cluster {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng(seed);
+        let settings = Settings {
+            poison_losses: 1 + rng.below(4) as u32,
+            prefetch: rng.below(4) as usize,
+            batch_tasks_max: 1 + rng.below(64) as u32,
+            ..Settings::default()
+        };
+        let scheduler = Scheduler::new(settings.clone());
+        let (engines, jobs) = Default::default();
+        Self { rng, settings, scheduler, now: 0, engines, engines_ever: 0, jobs, jobs_ever: 0, stale: vec![] }
+    }
+
+    fn live(mut self) {
+        for _ in 0..STEPS {
+            self.now += self.rng.below(3_000);
+            match self.rng.below(32) {
+                0 => self.open(),
+                1..=3 => self.extend(),
+                4 => self.close(),
+                5 | 6 => self.join(),
+                7 if self.rng.one_in(2) => self.lose(),
+                8 if self.rng.one_in(3) => self.drain(),
+                9 | 10 => self.cancel(),
+                11 => self.replay(),
+                12 => self.garble(),
+                13 => self.scheduler.tick(Time(self.now)),
+                14..=19 => self.deliver_to_engine(),
+                20..=25 => self.work(),
+                _ => self.deliver_from_engine(),
+            }
+            self.obey();
+        }
+        self.end();
+    }
+
+    /// Everything that is open comes to its end, given engines that can run it.
+    fn end(mut self) {
+        let jobs: Vec<_> = self.jobs.keys().copied().collect();
+        for job in jobs {
+            self.jobs.get_mut(&job).unwrap().closed = true;
+            self.scheduler.close_job(job).unwrap();
+            self.obey();
+        }
+        for _ in 0..ROUNDS_MAX {
+            if self.jobs.is_empty() {
+                break;
+            }
+            self.now += 1_000;
+            // These two can run all that is asked for.
+            for able in [capability(0), capability(1)] {
+                if !self.engines.values().any(|engine| engine.capability == able && !engine.draining) {
+                    self.join_with(able);
+                }
+            }
+            self.scheduler.tick(Time(self.now));
+            self.obey();
+            for engine in self.engines.keys().copied().collect::<Vec<_>>() {
+                self.deliver_to(engine);
+                self.work_at(engine);
+                self.deliver_from(engine);
+            }
+        }
+        assert!(self.jobs.is_empty(), "jobs do not come to their end: {:?}", self.scheduler.status());
+        while !self.stale.is_empty() {
+            self.replay();
+        }
+        assert_eq!(self.scheduler.status().clients, []);
+        assert!(self.scheduler.class_keys.is_empty() && self.scheduler.jobs.len() == 0, "something is left");
+        for engine in self.engines.keys().copied().collect::<Vec<_>>() {
+            self.scheduler.engine_lost(Time(self.now), engine, "the end");
+            self.obey_with(Some(engine));
+        }
+        assert!(self.scheduler.kind_keys.is_empty() && self.scheduler.engines.len() == 0, "something is left");
+    }
+
+    // What clients do.
+
+    fn open(&mut self) {
+        self.jobs_ever += 1;
+        let id = JobId::from_u128(self.jobs_ever);
+        let bundle = |n, target: &str| Requirement::Bundle { hash: BundleHash([n; 32]), target: target.into() };
+        let requirement = match self.rng.below(6) {
+            0 => Requirement::Named { name: "sum".into() },
+            1 => bundle(1, "b"),
+            2 => bundle(2, "a"),
+            _ => bundle(1, "a"),
+        };
+        let engines: Vec<_> = self.engines.keys().copied().chain([EngineId(u32::MAX)]).collect();
+        let direct: Option<Vec<_>> = self
+            .rng
+            .one_in(3)
+            .then(|| (0..self.rng.below(4)).map(|_| (self.rng.pick(&engines).unwrap(), self.rng.below(20) as u32)).collect());
+        let expand = |placement: &Vec<(EngineId, u32)>| placement.iter().flat_map(|(e, n)| (0..*n).map(|_| *e)).collect();
+        let pins = direct.as_ref().map(expand);
+        let chunk = match std::num::NonZeroU32::new(self.rng.below(12) as u32) {
+            Some(count) if self.rng.one_in(3) => Chunk::Fixed(count),
+            _ => Chunk::Adaptive,
+        };
+        let spec = JobSpec {
+            id,
+            client: ClientKey(self.rng.below(3)),
+            requirement: requirement.clone(),
+            placement: direct.map_or(Placement::Balanced, Placement::Direct),
+            priority: self.rng.below(3) as i32,
+            chunk,
+        };
+        self.scheduler.open_job(spec).unwrap();
+        self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false });
+        self.extend_by(id);
+    }
+
+    fn extend(&mut self) {
+        if let Some(job) = self.any_job() {
+            self.extend_by(job);
+        }
+    }
+
+    fn extend_by(&mut self, id: JobId) {
+        let count = if self.rng.one_in(2) { 1 } else { self.rng.below(60) as u32 };
+        let job = self.jobs.get_mut(&id).unwrap();
+        let room = job.pins.as_ref().map_or(u32::MAX, |pins| pins.len() as u32) - job.tasks.len() as u32;
+        let result = self.scheduler.extend_job(Time(self.now), id, count);
+        match (job.closed, count > room) {
+            (true, _) => assert_eq!(result, Err(ExtendError::Closed(id))),
+            (_, true) => assert_eq!(result, Err(ExtendError::TooManyTasks { job: id, room, count })),
+            _ => {
+                assert_eq!(result, Ok(job.tasks.len() as u32));
+                let rng = &mut self.rng;
+                job.tasks.extend((0..count).map(|_| Task { deadly: rng.one_in(150), ..Task::default() }));
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(id) = self.any_job() {
+            self.jobs.get_mut(&id).unwrap().closed = true;
+            self.scheduler.close_job(id).unwrap();
+        }
+    }
+
+    fn cancel(&mut self) {
+        let Some(id) = self.any_job() else { return };
+        let tasks = &mut self.jobs.get_mut(&id).unwrap().tasks;
+        let first = self.rng.below(tasks.len() as u64 + 2) as u32;
+        let count = if self.rng.one_in(20) { u32::MAX } else { self.rng.below(12) as u32 };
+        let reached = tasks.iter_mut().skip(first as usize).take(count as usize);
+        let fresh = reached.filter(|task| task.outcomes == 0 && !task.cancelled).map(|task| task.cancelled = true).count();
+        let counts = self.scheduler.cancel(Time(self.now), id, first, count);
+        assert_eq!((counts.queued + counts.active) as usize, fresh, "a cancellation reaches every task that has not ended once");
+    }
+
+    fn any_job(&mut self) -> Option<JobId> {
+        let jobs: Vec<_> = self.jobs.keys().copied().collect();
+        self.rng.pick(&jobs)
+    }
+
+    // What engines do.
+
+    fn join(&mut self) {
+        if self.engines.len() < 8 {
+            let which = self.rng.below(6);
+            self.join_with(capability(which));
+        }
+    }
+
+    fn join_with(&mut self, capability: Capability) {
+        self.engines_ever += 1;
+        let id = EngineId(self.engines_ever);
+        let task_us = [1, 100, 2_000, 50_000][self.rng.below(4) as usize];
+        let (inbox, outbox, held, known, asked) = Default::default();
+        let model = EngineModel { capability: capability.clone(), task_us, draining: false, inbox, outbox, held, known, asked };
+        self.engines.insert(id, model);
+        self.scheduler.engine_joined(Time(self.now), id, capability);
+        self.obey();
+    }
+
+    fn lose(&mut self) {
+        if let Some(id) = self.any_engine() {
+            self.lose_this(id);
+        }
+    }
+
+    fn lose_this(&mut self, id: EngineId) {
+        let engine = self.engines.remove(&id).unwrap();
+        self.stale.extend(engine.outbox.iter().map(|letter| (id, *letter)));
+        // The first batch that is not ended may have been running.
+        for held in engine.known.iter().take(1) {
+            let tasks = &mut self.jobs.get_mut(&held.job).unwrap().tasks;
+            tasks[(held.first + held.done) as usize..(held.first + held.count) as usize]
+                .iter_mut()
+                .for_each(|task| task.losses += 1);
+        }
+        self.scheduler.engine_lost(Time(self.now), id, "it crashed");
+        self.obey_with(Some(id));
+    }
+
+    fn drain(&mut self) {
+        if let Some(id) = self.any_engine() {
+            self.engines.get_mut(&id).unwrap().draining = true;
+            self.scheduler.engine_draining(id);
+        }
+    }
+
+    fn deliver_to_engine(&mut self) {
+        if let Some(id) = self.any_engine() {
+            self.deliver_to(id);
+        }
+    }
+
+    fn deliver_to(&mut self, id: EngineId) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        match engine.inbox.pop_front() {
+            Some(Letter::Take(held)) => engine.held.push_back(held),
+            Some(Letter::Retract(batch)) => {
+                let waiting = engine.held.iter().skip(1).position(|held| held.batch == batch);
+                let answer = match waiting {
+                    Some(at) => {
+                        engine.held.remove(at + 1);
+                        Letter::Retracted(batch)
+                    }
+                    None => Letter::RetractRefused(batch),
+                };
+                engine.outbox.push_back(answer);
+            }
+            _ => {}
+        }
+    }
+
+    fn work(&mut self) {
+        if let Some(id) = self.any_engine() {
+            self.work_at(id);
+        }
+    }
+
+    /// Runs some tasks and reports them together, or crashes.
+    fn work_at(&mut self, id: EngineId) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(held) = engine.held.front_mut() else { return };
+        let count = 1 + self.rng.below(u64::from(held.count - held.done)) as u32;
+        let first = held.first + held.done;
+        let tasks = self.jobs.get(&held.job).map(|job| &job.tasks);
+        let deadly = tasks.is_some_and(|tasks| (first..first + count).any(|index| tasks[index as usize].deadly));
+        if deadly {
+            return self.lose_this(id);
+        }
+        let busy_us = engine.task_us * u64::from(count);
+        engine.outbox.push_back(Letter::Progress { batch: held.batch, first, count, busy_us });
+        held.done += count;
+        if held.done == held.count {
+            engine.held.pop_front();
+        }
+    }
+
+    fn deliver_from_engine(&mut self) {
+        if let Some(id) = self.any_engine() {
+            self.deliver_from(id);
+        }
+    }
+
+    fn deliver_from(&mut self, id: EngineId) {
+        let Some(engine) = self.engines.get_mut(&id) else { return };
+        let Some(letter) = engine.outbox.pop_front() else { return };
+        match letter {
+            Letter::Progress { batch, first, count, busy_us } => {
+                let at = engine.known.iter().position(|held| held.batch == batch).unwrap();
+                let held = &mut engine.known[at];
+                held.done += count;
+                let (job, ended) = (held.job, held.done == held.count);
+                if ended {
+                    engine.known.remove(at);
+                }
+                let model = self.jobs.get_mut(&job).unwrap();
+                let attempt = 1 + model.tasks[first as usize].losses;
+                (first..first + count).for_each(|index| model.tasks[index as usize].outcomes += 1);
+                let accepted = self.scheduler.progress(Time(self.now), id, batch, first, count, busy_us);
+                assert_eq!(accepted, Ok(Accepted { job, attempt }));
+                self.stale.push((id, letter));
+            }
+            Letter::Retracted(batch) => {
+                engine.known.retain(|held| held.batch != batch);
+                self.scheduler.retracted(Time(self.now), id, batch);
+            }
+            Letter::RetractRefused(batch) => self.scheduler.retract_refused(id, batch),
+            Letter::Take(_) | Letter::Retract(_) => unreachable!("engines do not send this"),
+        }
+        self.obey();
+    }
+
+    /// A report that does not count arrives.
+    fn replay(&mut self) {
+        if self.stale.is_empty() {
+            return;
+        }
+        let at = self.rng.below(self.stale.len() as u64) as usize;
+        match self.stale.swap_remove(at) {
+            (id, Letter::Progress { batch, first, count, busy_us }) => {
+                let result = self.scheduler.progress(Time(self.now), id, batch, first, count, busy_us);
+                assert!(result.is_err(), "an old report counted: {batch} {first} {count}");
+            }
+            (id, Letter::Retracted(batch)) => self.scheduler.retracted(Time(self.now), id, batch),
+            (id, Letter::RetractRefused(batch)) => self.scheduler.retract_refused(id, batch),
+            _ => {}
+        }
+        assert_eq!(self.scheduler.commands().count(), 0, "an old report had consequences");
+    }
+
+    /// An engine reports nonsense about a batch that it has, or about another one.
+    fn garble(&mut self) {
+        let Some(id) = self.any_engine() else { return };
+        let other = BatchId(self.rng.next());
+        let known = self.engines[&id].known.front().copied();
+        let (batch, next, left) =
+            known.map_or((other, 0, 0), |held| (held.batch, held.first + held.done, held.count - held.done));
+        let reports =
+            [(batch, next + 1, 1), (batch, next, left + 1), (batch, next, 0), (batch, next, u32::MAX), (other, next, 1)];
+        let (batch, first, count) = reports[self.rng.below(5) as usize];
+        let result = self.scheduler.progress(Time(self.now), id, batch, first, count, self.rng.0);
+        assert!(result.is_err(), "nonsense counted: {batch} {first} {count}");
+        assert_eq!(self.scheduler.commands().count(), 0, "nonsense had consequences");
+    }
+
+    fn any_engine(&mut self) -> Option<EngineId> {
+        let engines: Vec<_> = self.engines.keys().copied().collect();
+        self.rng.pick(&engines)
+    }
+
+    // What the scheduler wants.
+
+    fn obey(&mut self) {
+        self.obey_with(None);
+    }
+
+    /// Carries commands out and checks each. `lost` is an engine that was lost just now.
+    fn obey_with(&mut self, lost: Option<EngineId>) {
+        self.scheduler.check_invariants();
+        for command in self.scheduler.commands().collect::<Vec<_>>() {
+            match command {
+                Command::Dispatch { engine, batch, job, first, count, attempt } => {
+                    self.dispatched(engine, Held { batch, job, first, count, done: 0 }, attempt);
+                }
+                Command::Retract { engine, batch } => {
+                    let engine = self.engines.get_mut(&engine).unwrap();
+                    assert!(engine.asked.insert(batch), "batch {batch} was asked for twice");
+                    assert!(engine.known.iter().skip(1).any(|held| held.batch == batch), "batch {batch} does not wait");
+                    engine.inbox.push_back(Letter::Retract(batch));
+                }
+                Command::Cancel { engine, batch, first, count } => {
+                    let held = self.engines[&engine].known.iter().find(|held| held.batch == batch).unwrap();
+                    assert!(held.first + held.done <= first && first + count <= held.first + held.count && count > 0);
+                }
+                Command::Settle { job, first, count, attempt, engine, cause } => {
+                    self.settled(job, (first, count), attempt, engine, &cause, lost)
+                }
+                Command::Finished { job } => {
+                    let model = self.jobs.remove(&job).unwrap();
+                    assert!(model.closed, "job {job} finished before it was closed");
+                    assert!(model.tasks.iter().all(|task| task.outcomes == 1), "job {job} finished too early");
+                }
+            }
+        }
+    }
+
+    fn dispatched(&mut self, id: EngineId, held: Held, attempt: u32) {
+        let model = &self.jobs[&held.job];
+        let engine = self.engines.get_mut(&id).unwrap();
+        assert!(!engine.draining, "a batch was sent to an engine that drains");
+        assert!(engine.capability.satisfies(&model.requirement), "a batch was sent to an engine that cannot run it");
+        assert!(engine.known.len() <= self.settings.prefetch, "an engine got too many batches");
+        for index in held.first..held.first + held.count {
+            let task = &model.tasks[index as usize];
+            assert_eq!((task.outcomes, task.cancelled), (0, false), "task {index} was sent though it has ended");
+            assert_eq!(attempt, task.losses + 1, "task {index}: attempt");
+            assert!(model.pins.as_ref().is_none_or(|pins| pins[index as usize] == id), "task {index} went to the wrong engine");
+            let alone = task.losses > 0 && task.losses + 1 >= self.settings.poison_losses;
+            assert!(!alone || held.count == 1, "suspected task {index} was not alone");
+        }
+        engine.known.push_back(held);
+        engine.inbox.push_back(Letter::Take(held));
+    }
+
+    fn settled(
+        &mut self,
+        job: JobId,
+        range: (u32, u32),
+        attempt: u32,
+        engine: Option<EngineId>,
+        cause: &Cause,
+        lost: Option<EngineId>,
+    ) {
+        let model = self.jobs.get_mut(&job).unwrap();
+        let (first, count) = range;
+        for index in first..first + count {
+            let task = &mut model.tasks[index as usize];
+            task.outcomes += 1;
+            assert_eq!(task.outcomes, 1, "task {index} ended twice");
+            assert!(attempt >= task.losses, "task {index}: attempt");
+            match cause {
+                Cause::Aborted => assert!(task.cancelled, "task {index} was not to be aborted"),
+                Cause::Poisoned { losses } => {
+                    assert!(*losses == task.losses && *losses >= self.settings.poison_losses && engine == lost && count == 1);
+                }
+                Cause::EngineLost { .. } | Cause::FunctionUnknown { .. } => {
+                    assert!(model.pins.is_some(), "task {index} is not bound")
+                }
+                other => panic!("task {index} ended with {other}"),
+            }
+        }
+    }
+}
+
+fn capability(which: u64) -> Capability {
+    let process = |target: &str, names: &[&str]| Capability {
+        target: target.into(),
+        worker: WorkerMode::Process,
+        names: names.iter().map(|name| name.to_string()).collect(),
+    };
+    match which {
+        0 => process("a", &["sum"]),
+        1 => process("b", &[]),
+        4 => Capability { worker: WorkerMode::Thread { bundle: Some(BundleHash([1; 32])) }, ..process("a", &["sum"]) },
+        _ => process("a", &[]),
+    }
+}

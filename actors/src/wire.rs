@@ -1,0 +1,311 @@
+//! The messages between client, controller and engine nodes, and who may send which.
+//!
+//! A version is part of each message: a change that an older node cannot read needs a new one.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use engineroom_runtime::actor::{ActorId, RemoteMessage};
+use serde::{Deserialize, Serialize};
+
+use crate::code::Function;
+use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
+use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId, Outcomes, Packed};
+
+/// The scheduler, on the controller's node.
+pub(crate) const SCHEDULER: ActorId = ActorId(1);
+/// The keeper of bundles, on the controller's node.
+pub(crate) const BUNDLES: ActorId = ActorId(2);
+/// The client actor, on a client's node.
+pub(crate) const CLIENT: ActorId = ActorId(1);
+
+/// Into how many shards jobs fall. A controller has fewer result stores and exports each under several shards, so that
+/// nobody else needs to know how many there are.
+pub(crate) const SHARDS: usize = 64;
+
+/// The result store of that shard, on the controller's node.
+pub(crate) fn store_actor(shard: usize) -> ActorId {
+    ActorId(16 + shard as u32)
+}
+
+/// The engine in that place on its node. Places are known before the controller has given ids, so that nothing sent to
+/// an engine can come before it is there.
+pub(crate) fn engine_actor(place: u32) -> ActorId {
+    ActorId(1024 + place)
+}
+
+macro_rules! remote_message {
+    ($message:ty, $name:literal, $reply:ty) => {
+        impl RemoteMessage for $message {
+            const NAME: &'static str = $name;
+            type Reply = $reply;
+        }
+    };
+}
+
+/// Client to scheduler: a run of consecutive tasks of a job. The first such message of a job opens it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Submit {
+    pub job: JobId,
+    /// What the tasks have in common; with the first run only.
+    pub open: Option<JobHeader>,
+    /// The index of the first task. Runs come in order and without gaps.
+    pub first: u32,
+    pub arguments: Packed,
+    /// Whether this is the last run.
+    pub closed: bool,
+}
+remote_message!(Submit, "submit", Result<(), SubmitRefusal>);
+
+/// What the tasks of a job have in common.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JobHeader {
+    pub function: Function,
+    /// The target that the function's bundle was built for; empty for a named task.
+    pub target: String,
+    /// For a direct view: which engines, and how many consecutive tasks each gets. Empty: any engine.
+    pub direct: Vec<(EngineId, u32)>,
+    /// How many tasks go to an engine at once; 0 lets the scheduler find out.
+    pub chunk: u32,
+    pub label: Option<String>,
+    /// The submitting client's number for its subscription to the results.
+    pub subscription: u64,
+    /// How many bytes of results may be under way to it.
+    pub window_bytes: u64,
+}
+
+/// Why a submission was not taken. Nothing of it was kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum SubmitRefusal {
+    /// The controller has never heard of the job, or has forgotten it: it was restarted.
+    UnknownJob,
+    /// The request makes no sense; the text says why.
+    Invalid(String),
+}
+
+/// Client to scheduler: abort these tasks. Answers how many were still waiting, and how many were at engines.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Abort {
+    pub job: JobId,
+    pub first: u32,
+    pub count: u32,
+}
+remote_message!(Abort, "abort", AbortCounts);
+
+/// What an abort met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AbortCounts {
+    /// Tasks that were waiting; they never ran.
+    pub queued: u32,
+    /// Tasks that were at an engine, running or about to; each ends as aborted unless it ends first.
+    pub active: u32,
+}
+
+/// Client to scheduler: how is the cluster?
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct QueryCluster;
+remote_message!(QueryCluster, "query-cluster", ClusterStatus);
+
+/// Client to scheduler: tell me now and henceforth which engines there are.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WatchEngines;
+remote_message!(WatchEngines, "watch-engines", Vec<EngineInfo>);
+
+/// Scheduler to client: the engines are these now.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EnginesChanged {
+    pub engines: Vec<EngineInfo>,
+}
+remote_message!(EnginesChanged, "engines-changed", ());
+
+/// Client to store: send me the results of these tasks, those there are and those to come.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Subscribe {
+    pub job: JobId,
+    /// The client's number for it; a second subscription of one number takes the place of the first.
+    pub subscription: u64,
+    /// Which: first index and count of each run.
+    pub ranges: Vec<(u32, u32)>,
+    pub window_bytes: u64,
+}
+remote_message!(Subscribe, "subscribe", Option<JobCounts>);
+
+/// How far a job is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JobCounts {
+    /// How many tasks have been submitted so far.
+    pub submitted: u32,
+    /// How many of them have an outcome.
+    pub done: u32,
+    /// How many of those have no value.
+    pub failed: u32,
+}
+
+/// Client to store: the program has taken these results; as many more bytes may follow.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Taken {
+    pub job: JobId,
+    pub subscription: u64,
+    /// The numbers of the [`Results`] that were taken.
+    pub sequence: Vec<u64>,
+    /// How many more bytes may be sent.
+    pub grant_bytes: u64,
+}
+remote_message!(Taken, "taken", ());
+
+/// Client to store: the counts of these tasks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct QueryStatus {
+    pub runs: Vec<(JobId, u32, u32)>,
+}
+remote_message!(QueryStatus, "query-status", StatusCounts);
+
+/// Store to client: results.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub job: JobId,
+    pub subscription: u64,
+    /// The number of this message within its subscription.
+    pub sequence: u64,
+    pub run: Option<Run>,
+    pub counts: JobCounts,
+}
+remote_message!(Results, "results", ());
+
+/// The outcomes of a run of consecutive tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub first: u32,
+    pub count: u32,
+    pub engine: Option<EngineId>,
+    pub attempt: u32,
+    /// When they were submitted, in microseconds since the Unix epoch by the controller's clock.
+    pub submitted_us: u64,
+    pub body: RunBody,
+}
+
+/// What became of the tasks of a [`Run`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum RunBody {
+    /// An engine ran them.
+    Ran(Outcomes),
+    /// They ended without having run to their end, all for the same reason.
+    Ended(Cause),
+}
+
+/// Engine node to scheduler: here are so many engines.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Register {
+    pub engines: u32,
+    pub target: String,
+    /// `None` for process workers; for thread workers their program's bundle.
+    pub thread_bundle: Option<Option<BundleHash>>,
+    /// The named tasks that they offer.
+    pub tasks: Vec<String>,
+    pub labels: BTreeMap<String, String>,
+}
+remote_message!(Register, "register", Result<Vec<EngineId>, String>);
+
+/// Engine node to scheduler: these engines take nothing new; what runs will be reported.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Draining {
+    pub engines: Vec<EngineId>,
+}
+remote_message!(Draining, "draining", ());
+
+/// Scheduler to engine: run these tasks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Dispatch {
+    /// The id of the engine that this is for, which it need not know otherwise.
+    pub engine: EngineId,
+    pub batch: BatchId,
+    pub job: JobId,
+    pub first: u32,
+    pub attempt: u32,
+    pub function: Function,
+    pub arguments: Packed,
+}
+remote_message!(Dispatch, "dispatch", ());
+
+/// Scheduler to engine: give that batch back if it has not started.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Retract {
+    pub engine: EngineId,
+    pub batch: BatchId,
+}
+remote_message!(Retract, "retract", ());
+
+/// Scheduler to engine: stop these tasks of that batch.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StopTasks {
+    pub batch: BatchId,
+    pub first: u32,
+    pub count: u32,
+}
+remote_message!(StopTasks, "stop-tasks", ());
+
+/// Engine to scheduler: these tasks have ended. The answer says that their outcomes are kept, or no longer wanted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub engine: EngineId,
+    pub batch: BatchId,
+    pub first: u32,
+    pub outcomes: Outcomes,
+}
+remote_message!(Report, "report", ());
+
+/// Engine to scheduler: the answer to [`Retract`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Retracted {
+    pub engine: EngineId,
+    pub batch: BatchId,
+    /// Whether it is given back; if not, it had started.
+    pub returned: bool,
+}
+remote_message!(Retracted, "retracted", ());
+
+/// Client to the keeper of bundles: do you need this one?
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OfferBundle {
+    pub hash: BundleHash,
+    pub bytes: u64,
+}
+remote_message!(OfferBundle, "offer-bundle", Result<BundleState, String>);
+
+/// What the keeper of bundles has of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum BundleState {
+    /// All of it.
+    Present,
+    /// Nothing: send it, from the start.
+    Wanted,
+}
+
+/// Client to the keeper of bundles: the next part. Parts come one by one, in order.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct BundlePart {
+    pub hash: BundleHash,
+    pub offset: u64,
+    pub data: Bytes,
+    /// Whether it is the last: then the hash is checked before the answer.
+    pub last: bool,
+}
+remote_message!(BundlePart, "bundle-part", Result<(), String>);
+
+/// Engine node to the keeper of bundles: send me a part.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FetchBundle {
+    pub hash: BundleHash,
+    pub offset: u64,
+    /// At most so many bytes.
+    pub bytes_max: u32,
+}
+remote_message!(FetchBundle, "fetch-bundle", Result<FetchedPart, String>);
+
+/// A part of a bundle.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FetchedPart {
+    /// How long the whole bundle is.
+    pub bundle_bytes: u64,
+    pub data: Bytes,
+}

@@ -1,0 +1,564 @@
+//! A link: one QUIC connection to one peer, after the handshake.
+//!
+//! One task owns each half of the control stream. The writer takes all that is queued and writes it at once; the reader
+//! hands messages to actors and never waits for one. Long payloads travel beside it, see [`super::bulk`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::LocalBoxFuture;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    bulk::{self, BulkOut},
+    gate::{Gate, Permit},
+    identity::NodeName,
+};
+use crate::proto::{
+    frame::{Decoder, FRAME_BYTES_MAX},
+    handshake::{Incarnation, MessageTable},
+    packet::{AskCode, CloseCode, Executed, Packet, PacketHead, TerminatedCode, TerminatedReason, begin, finish},
+};
+
+/// How many frames may wait for the writer. Beyond it the peer reads too slowly and senders are told so.
+pub const QUEUED_FRAMES_MAX: usize = 65_536;
+
+/// How many bytes of frames may wait for the writer.
+pub const QUEUED_BYTES_MAX: usize = 64 << 20;
+
+/// How many asks of one link may wait for their answers.
+pub const ASKS_MAX: usize = 65_536;
+
+/// Payloads above this many bytes travel as bulk: a frame holds 64 KiB, and long frames delay short ones.
+pub const INLINE_BYTES_MAX: usize = 32 << 10;
+
+/// How many frames one write takes. Bounds the time for which one link keeps the node thread.
+const FRAMES_PER_WRITE: usize = 1024;
+
+/// How many bytes the reader takes from the stream at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// Who is on the other side of a link.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Cluster, role and name, as its certificate states them.
+    pub name: NodeName,
+    /// Tells two lives of one node apart.
+    pub incarnation: Incarnation,
+    /// Where it is reached now.
+    pub address: SocketAddr,
+    /// What it was built from; for people, not for decisions.
+    pub build_id: String,
+}
+
+/// A handle of a link; clones are the same link.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    id: u64,
+    peer: Peer,
+    connection: quinn::Connection,
+    accepts: MessageTable,
+    control: mpsc::Sender<Bytes>,
+    queued_bytes: AtomicUsize,
+    bulk: mpsc::Sender<BulkOut>,
+    waiting: Mutex<Waiting>,
+    next: AtomicU64,
+    /// Why it ended, once it has.
+    ended: OnceLock<String>,
+}
+
+/// Who waits for something from the peer. Gone, each told, when the link ends.
+#[derive(Default)]
+struct Waiting {
+    asks: HashMap<u64, oneshot::Sender<Result<Bytes, AskError>>>,
+    monitors: HashMap<u64, oneshot::Sender<TerminatedReason>>,
+}
+
+/// A message as it comes off a link.
+pub(crate) struct Inbound {
+    pub actor: u32,
+    /// The number to answer under, if it was asked.
+    pub ask: Option<u64>,
+    pub payload: Bytes,
+    pub link: Link,
+    pub permit: Permit,
+}
+
+/// Why a message was not delivered.
+pub(crate) type Refusal = (AskCode, String);
+
+/// What a link delivers to. The layer above implements it, so that this one knows nothing of actors.
+pub(crate) trait Deliver {
+    fn message(&self, message: u16, inbound: Inbound) -> Result<(), Refusal>;
+    fn monitor(&self, actor: u32) -> LocalBoxFuture<'static, TerminatedReason>;
+}
+
+/// Why a message could not be sent. It was certainly not executed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The link has ended.
+    #[error("the link to {peer} is down: {reason}")]
+    Down {
+        /// Who was on the other side.
+        peer: String,
+        /// Why it ended.
+        reason: String,
+    },
+    /// The peer reads too slowly; its queue is full.
+    #[error("the link to {peer} is full: the other side reads too slowly")]
+    Full {
+        /// Who is on the other side.
+        peer: String,
+    },
+    /// The peer takes no such message.
+    #[error("{peer} takes no message {name} version {version}: it runs another version of engineroom")]
+    NotAccepted {
+        /// Who is on the other side.
+        peer: String,
+        /// The message.
+        name: &'static str,
+        /// Its version.
+        version: u16,
+    },
+    /// The message could not be encoded, or is longer than any message may be.
+    #[error("the message cannot be sent: {0}")]
+    Encoding(String),
+}
+
+/// Why an ask has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// It was not sent. Certainly not executed.
+    #[error(transparent)]
+    NotSent(#[from] SendError),
+    /// The peer refused it. `code` says whether it can have been executed.
+    #[error("refused: {text}")]
+    Refused {
+        /// The kind of refusal.
+        code: AskCode,
+        /// What the peer says.
+        text: String,
+    },
+    /// The link ended before the answer came. Whether it was executed is unknown.
+    #[error("the link ended before the answer came: {0}")]
+    LinkLost(String),
+    /// No answer within the deadline. Whether it was executed is unknown.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// The answer is not what this side expects. It was executed.
+    #[error("the answer cannot be read: {0}")]
+    BadAnswer(String),
+}
+
+impl AskError {
+    /// Whether the request certainly was not executed, so that it is safe to send it again.
+    pub fn certainly_not_executed(&self) -> bool {
+        match self {
+            AskError::NotSent(_) => true,
+            AskError::Refused { code, .. } => code.executed() == Executed::CertainlyNot,
+            AskError::LinkLost(_) | AskError::Deadline(_) | AskError::BadAnswer(_) => false,
+        }
+    }
+}
+
+impl Link {
+    /// Starts the tasks of a link on this thread's `LocalSet`. The last of them to end calls `on_end`, once.
+    pub(crate) fn start(
+        id: u64,
+        peer: Peer,
+        accepts: MessageTable,
+        streams: Streams,
+        deliver: std::rc::Rc<dyn Deliver>,
+        on_end: impl FnOnce(&Link, &str) + 'static,
+    ) -> Link {
+        let (control, control_queue) = mpsc::channel(QUEUED_FRAMES_MAX);
+        let (bulk, bulk_queue) = mpsc::channel(bulk::QUEUED_MAX);
+        let Streams { connection, send, receive, decoder } = streams;
+        let link = Link(Arc::new(Inner {
+            id,
+            peer,
+            connection,
+            accepts,
+            control,
+            queued_bytes: AtomicUsize::new(0),
+            bulk,
+            waiting: Mutex::default(),
+            next: AtomicU64::new(1),
+            ended: OnceLock::new(),
+        }));
+        let gate = Gate::default();
+        tokio::task::spawn_local(write_control(link.clone(), send, control_queue));
+        tokio::task::spawn_local(bulk::send_all(link.0.connection.clone(), bulk_queue));
+        tokio::task::spawn_local(bulk::receive_all(link.clone(), gate.clone(), deliver.clone()));
+        let reader = link.clone();
+        tokio::task::spawn_local(async move {
+            let reason = tokio::select! {
+                reason = read_control(&reader, receive, decoder, gate, deliver) => reason,
+                error = reader.0.connection.closed() => describe_end(&error),
+            };
+            reader.end(&reason);
+            on_end(&reader, &reason);
+        });
+        link
+    }
+
+    /// A number of this link, unique within this node's life.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Who is on the other side.
+    pub fn peer(&self) -> &Peer {
+        &self.0.peer
+    }
+
+    /// Whether the link has not ended yet.
+    pub fn is_up(&self) -> bool {
+        self.0.ended.get().is_none()
+    }
+
+    /// Ends the link and tells the peer why.
+    pub fn close(&self, code: CloseCode, text: &str) {
+        self.0.connection.close(quinn::VarInt::from_u32(code.code()), text.as_bytes());
+    }
+
+    /// The round trip to the peer as QUIC estimates it.
+    pub fn round_trip(&self) -> Duration {
+        self.0.connection.rtt()
+    }
+
+    /// Sends a message to an actor of the peer, without waiting for anything.
+    pub(crate) fn tell(&self, actor: u32, name: &'static str, version: u16, message: &impl Serialize) -> Result<(), SendError> {
+        let index = self.index(name, version)?;
+        self.send(PacketHead::Tell { actor, message: index }, message)
+    }
+
+    /// Sends a message and gives the future of its answer, which ends at the deadline at the latest.
+    pub(crate) fn ask(
+        &self,
+        actor: u32,
+        name: &'static str,
+        version: u16,
+        message: &impl Serialize,
+        deadline: Duration,
+    ) -> Result<PendingAsk, SendError> {
+        let index = self.index(name, version)?;
+        let (sender, receiver) = oneshot::channel();
+        let ask = self.0.next.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut waiting = self.waiting();
+            if waiting.asks.len() >= ASKS_MAX {
+                return Err(SendError::Full { peer: self.peer().name.to_string() });
+            }
+            waiting.asks.insert(ask, sender);
+        }
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        let pending = PendingAsk { link: self.clone(), ask, receiver, deadline };
+        self.send(PacketHead::Ask { actor, message: index, ask, deadline_ms }, message)?;
+        Ok(pending)
+    }
+
+    /// A future that ends exactly once: when the peer's actor ends, or the link does.
+    pub(crate) fn monitor(&self, actor: u32) -> impl Future<Output = TerminatedReason> + use<> {
+        let (sender, receiver) = oneshot::channel();
+        let monitor = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.waiting().monitors.insert(monitor, sender);
+        let request = Packet::Monitor { monitor, actor }.encode();
+        if !request.is_ok_and(|frame| self.queue(frame).is_ok()) {
+            self.waiting().monitors.remove(&monitor);
+        }
+        async move { receiver.await.unwrap_or_else(|_| link_lost("the link has ended")) }
+    }
+
+    pub(crate) fn reply(&self, ask: u64, answer: &impl Serialize) {
+        if let Err(error @ (SendError::Full { .. } | SendError::Encoding(_))) = self.send(PacketHead::Reply { ask }, answer) {
+            self.refuse(ask, AskCode::TooLarge, &error.to_string());
+        }
+    }
+
+    pub(crate) fn refuse(&self, ask: u64, code: AskCode, text: &str) {
+        self.queue_packet(&Packet::Failure { ask, code, text: text.to_owned() });
+    }
+
+    /// Tells the peer that this node is about to go, so that it expects nothing new.
+    pub(crate) fn say_goodbye(&self, code: CloseCode, text: &str) {
+        self.queue_packet(&Packet::Goodbye { code, text: text.to_owned() });
+    }
+
+    /// Whether everything queued has been handed to the transport.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.0.queued_bytes.load(Ordering::Relaxed) == 0 && self.0.bulk.capacity() == self.0.bulk.max_capacity()
+    }
+
+    /// Delivers what came off the control stream or a bulk stream; an answer to an ask needs no actor.
+    pub(crate) fn deliver(&self, deliver: &dyn Deliver, head: PacketHead, payload: Bytes, permit: Permit) {
+        let (actor, message, ask) = match head {
+            PacketHead::Tell { actor, message } => (actor, message, None),
+            PacketHead::Ask { actor, message, ask, .. } => (actor, message, Some(ask)),
+            PacketHead::Reply { ask } => return self.answered(ask, Ok(payload)),
+        };
+        let inbound = Inbound { actor, ask, payload, link: self.clone(), permit };
+        if let Err((code, text)) = deliver.message(message, inbound) {
+            tracing::warn!(peer = %self.peer().name, "a message was not delivered: {text}");
+            match ask {
+                Some(ask) => self.refuse(ask, code, &text),
+                // A peer that sends what it may not, or what is no message, is broken or hostile.
+                None if matches!(code, AskCode::NotAllowed | AskCode::UnknownMessage | AskCode::BadPayload) => {
+                    self.close(CloseCode::ProtocolViolation, &text);
+                }
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) async fn accept_bulk(&self) -> Option<quinn::RecvStream> {
+        self.0.connection.accept_uni().await.ok()
+    }
+
+    fn index(&self, name: &'static str, version: u16) -> Result<u16, SendError> {
+        let peer = || self.peer().name.to_string();
+        self.0.accepts.index(name, version).ok_or_else(|| SendError::NotAccepted { peer: peer(), name, version })
+    }
+
+    fn send(&self, head: PacketHead, message: &impl Serialize) -> Result<(), SendError> {
+        let mut frame = BytesMut::with_capacity(256);
+        begin(&mut frame, &head);
+        let body = head.payload_offset();
+        let mut writer = bytes::BufMut::writer(frame);
+        rmp_serde::encode::write(&mut writer, message).map_err(|error| SendError::Encoding(error.to_string()))?;
+        let mut frame = writer.into_inner();
+        if frame.len() - body <= INLINE_BYTES_MAX {
+            finish(&mut frame).map_err(|error| SendError::Encoding(error.to_string()))?;
+            return self.queue(frame.freeze());
+        }
+        let payload = frame.split_off(body).freeze();
+        if payload.len() > bulk::MESSAGE_BYTES_MAX {
+            let text = format!("{} bytes are more than the {} that a message may have", payload.len(), bulk::MESSAGE_BYTES_MAX);
+            return Err(SendError::Encoding(text));
+        }
+        self.0.bulk.try_send(BulkOut { head, payload }).map_err(|error| self.send_error(&error))
+    }
+
+    fn queue(&self, frame: Bytes) -> Result<(), SendError> {
+        let bytes = frame.len();
+        if self.0.queued_bytes.load(Ordering::Relaxed) + bytes > QUEUED_BYTES_MAX {
+            return Err(SendError::Full { peer: self.peer().name.to_string() });
+        }
+        self.0.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.0.control.try_send(frame).map_err(|error| {
+            self.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.send_error(&error)
+        })
+    }
+
+    /// For packets that are part of no request: when they cannot be queued the link is stuck, and is ended.
+    fn queue_packet(&self, packet: &Packet) {
+        let queued = packet.encode().is_ok_and(|frame| !matches!(self.queue(frame), Err(SendError::Full { .. })));
+        if !queued {
+            self.close(CloseCode::Overrun, "the other side does not read");
+        }
+    }
+
+    fn send_error<T>(&self, error: &mpsc::error::TrySendError<T>) -> SendError {
+        let peer = self.peer().name.to_string();
+        match error {
+            mpsc::error::TrySendError::Full(_) => SendError::Full { peer },
+            mpsc::error::TrySendError::Closed(_) => {
+                SendError::Down { peer, reason: self.0.ended.get().cloned().unwrap_or_else(|| "it has ended".into()) }
+            }
+        }
+    }
+
+    fn answered(&self, ask: u64, answer: Result<Bytes, AskError>) {
+        // An answer that nobody waits for came after its deadline.
+        if let Some(waiter) = self.waiting().asks.remove(&ask) {
+            let _ = waiter.send(answer);
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Nothing panics while it holds this lock; if something did, the maps are still whole.
+        self.0.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn end(&self, reason: &str) {
+        let _ = self.0.ended.set(reason.to_owned());
+        self.close(CloseCode::Done, reason);
+        let waiting = std::mem::take(&mut *self.waiting());
+        for (_, waiter) in waiting.asks {
+            let _ = waiter.send(Err(AskError::LinkLost(reason.to_owned())));
+        }
+        for (_, waiter) in waiting.monitors {
+            let _ = waiter.send(link_lost(reason));
+        }
+    }
+
+    /// Lets a message through the gate, or ends the link of a peer that ignores its windows.
+    fn enter(&self, deliver: &dyn Deliver, gate: &Gate, head: PacketHead, payload: Bytes) -> Result<(), String> {
+        let Some(permit) = gate.try_enter(payload.len()) else {
+            self.close(CloseCode::Overrun, "more messages than this node's actors have taken");
+            return Err("it sent more than its window".into());
+        };
+        self.deliver(deliver, head, payload, permit);
+        Ok(())
+    }
+
+    fn packet(&self, deliver: &dyn Deliver, gate: &Gate, packet: Packet) -> Result<(), String> {
+        match packet {
+            Packet::Tell { actor, message, payload } => {
+                self.enter(deliver, gate, PacketHead::Tell { actor, message }, payload)?;
+            }
+            Packet::Ask { actor, message, ask, deadline_ms, payload } => {
+                self.enter(deliver, gate, PacketHead::Ask { actor, message, ask, deadline_ms }, payload)?;
+            }
+            Packet::Reply { ask, payload } => self.answered(ask, Ok(payload)),
+            Packet::Failure { ask, code, text } => self.answered(ask, Err(AskError::Refused { code, text })),
+            Packet::Monitor { monitor, actor } => {
+                let (link, ended) = (self.clone(), deliver.monitor(actor));
+                tokio::task::spawn_local(async move {
+                    let reason = tokio::select! {
+                        reason = ended => reason,
+                        _ = link.0.connection.closed() => return,
+                    };
+                    link.queue_packet(&Packet::Terminated { monitor, reason });
+                });
+            }
+            Packet::Terminated { monitor, reason } => {
+                if let Some(waiter) = self.waiting().monitors.remove(&monitor) {
+                    let _ = waiter.send(reason);
+                }
+            }
+            Packet::Goodbye { text, .. } => return Err(format!("the other side said goodbye: {text}")),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({} to {})", self.0.id, self.0.peer.name)
+    }
+}
+
+impl PartialEq for Link {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// A connection whose handshake is done.
+pub(crate) struct Streams {
+    pub connection: quinn::Connection,
+    pub send: quinn::SendStream,
+    pub receive: quinn::RecvStream,
+    /// It may hold frames that came right behind the handshake.
+    pub decoder: Decoder,
+}
+
+/// An ask that has been sent. Dropped, it no longer waits.
+pub(crate) struct PendingAsk {
+    link: Link,
+    ask: u64,
+    receiver: oneshot::Receiver<Result<Bytes, AskError>>,
+    deadline: Duration,
+}
+
+impl PendingAsk {
+    /// The answer's bytes.
+    pub async fn answer(mut self) -> Result<Bytes, AskError> {
+        match tokio::time::timeout(self.deadline, &mut self.receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(AskError::LinkLost("the node has ended".into())),
+            Err(_) => Err(AskError::Deadline(self.deadline)),
+        }
+    }
+}
+
+impl Drop for PendingAsk {
+    fn drop(&mut self) {
+        self.link.waiting().asks.remove(&self.ask);
+    }
+}
+
+async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
+    let mut frames = Vec::with_capacity(FRAMES_PER_WRITE);
+    loop {
+        let received = tokio::select! {
+            received = queue.recv_many(&mut frames, FRAMES_PER_WRITE) => received,
+            // Ends this task with the link, although handles of it live on.
+            _ = link.0.connection.closed() => return,
+        };
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        if received == 0 || stream.write_all_chunks(&mut frames).await.is_err() {
+            return;
+        }
+        frames.clear();
+        link.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads until the stream ends; the text says why it did.
+async fn read_control(
+    link: &Link,
+    mut stream: quinn::RecvStream,
+    mut decoder: Decoder,
+    gate: Gate,
+    deliver: std::rc::Rc<dyn Deliver>,
+) -> String {
+    loop {
+        loop {
+            let packet = match decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => Packet::parse(frame).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let done = match packet {
+                Ok(packet) => link.packet(deliver.as_ref(), &gate, packet),
+                Err(text) => {
+                    tracing::warn!(peer = %link.peer().name, "a peer broke the protocol: {text}");
+                    link.close(CloseCode::ProtocolViolation, &text);
+                    Err(format!("it broke the protocol: {text}"))
+                }
+            };
+            if let Err(reason) = done {
+                return reason;
+            }
+        }
+        match stream.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => decoder.push(&chunk.bytes),
+            Ok(None) => return "the other side closed the stream".into(),
+            Err(quinn::ReadError::ConnectionLost(error)) => return describe_end(&error),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+fn link_lost(text: &str) -> TerminatedReason {
+    TerminatedReason::new(TerminatedCode::LinkLost, text)
+}
+
+fn describe_end(error: &quinn::ConnectionError) -> String {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            format!("the other side closed it: {}", String::from_utf8_lossy(&close.reason))
+        }
+        quinn::ConnectionError::TimedOut => "the other side has been silent for too long".into(),
+        quinn::ConnectionError::LocallyClosed => "this side closed it".into(),
+        other => other.to_string(),
+    }
+}
+
+// One frame's payload always fits a frame, so that only `send` decides between inline and bulk.
+const _: () = assert!(INLINE_BYTES_MAX + 64 < FRAME_BYTES_MAX);

@@ -1,0 +1,228 @@
+//! The directory in which a controller keeps its cluster's authority and its own identity.
+
+use std::path::{Path, PathBuf};
+
+use time::{Duration, OffsetDateTime};
+
+use crate::net::{
+    authority::{Authority, AuthorityError, CERTIFICATE_DAYS},
+    connection_file::{ConnectionFile, ConnectionFileError},
+    identity::{Identity, IdentityError, Role, not_after},
+    pem,
+    private_file::{self, PrivateFileError},
+};
+
+/// The longest certificate or key file, in bytes. One has about 1 KiB.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// A certificate that ends sooner than this is replaced when the controller starts, so that a cluster that is restarted now
+/// and then never sees one expire.
+const RENEW_BEFORE: Duration = Duration::days(30);
+
+/// What errors call the files.
+const KEY_FILE: &str = "key file";
+const CERTIFICATE_FILE: &str = "certificate file";
+
+/// The name of the one controller that lives on such a directory.
+const CONTROLLER_NAME: &str = "controller";
+
+/// `ca.pem`, `ca.key`, `controller.pem` and `controller.key` in one directory, readable by its owner only, and the
+/// connection files `client.json` and `engine.json` beside them.
+#[derive(Debug)]
+pub struct SecurityDir {
+    directory: PathBuf,
+    authority: Authority,
+    controller: Identity,
+}
+
+impl SecurityDir {
+    /// Opens the directory, or makes it with a new authority. What is there is used again; a controller's certificate that
+    /// is missing or about to expire is made anew.
+    ///
+    /// # Errors
+    ///
+    /// When a key is readable by others, a file is broken, half of the authority is missing, or the authority is that of
+    /// another cluster.
+    pub fn open_or_create(directory: impl Into<PathBuf>, cluster: &str) -> Result<Self, SecurityDirError> {
+        let directory = directory.into();
+        private_file::create_directory(&directory)?;
+        let authority = match load_authority(&directory)? {
+            Some(authority) => authority,
+            None => create_authority(&directory, cluster)?,
+        };
+        if authority.cluster() != cluster {
+            return Err(SecurityDirError::OtherCluster {
+                directory,
+                found: authority.cluster().to_owned(),
+                expected: cluster.to_owned(),
+            });
+        }
+        let controller = match load_controller(&directory, &authority)? {
+            Some(controller) => controller,
+            None => create_controller(&directory, &authority)?,
+        };
+        Ok(Self { directory, authority, controller })
+    }
+
+    /// The cluster's authority.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The controller's identity.
+    pub fn controller(&self) -> &Identity {
+        &self.controller
+    }
+
+    /// The connection file for clients or engines, `client.json` or `engine.json`, which reach the controller at `address`.
+    /// A file that is there is kept, with its identity, and given the address if it has another; one that is missing, about
+    /// to expire or of another authority is made anew.
+    ///
+    /// # Errors
+    ///
+    /// When the file is readable by others or malformed, or cannot be written.
+    pub fn connection_file(&self, role: Role, address: &str) -> Result<ConnectionFile, SecurityDirError> {
+        let path = self.directory.join(format!("{role}.json"));
+        let file = match ConnectionFile::load(&path) {
+            Ok(file) if self.is_current(file.identity()) && file.role() == role => {
+                if file.address() == address {
+                    return Ok(file);
+                }
+                file.with_address(address)?
+            }
+            Ok(_) | Err(ConnectionFileError::Missing { .. } | ConnectionFileError::Identity { .. }) => {
+                let identity = self.authority.issue(role, role.as_str(), CERTIFICATE_DAYS)?;
+                ConnectionFile::new(path, address, identity)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        file.save()?;
+        Ok(file)
+    }
+
+    fn is_current(&self, identity: &Identity) -> bool {
+        identity.authority == *self.authority.certificate() && outlasts(identity, RENEW_BEFORE)
+    }
+}
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecurityDirError {
+    /// A file cannot be read or written, or others can read it.
+    #[error(transparent)]
+    File(#[from] PrivateFileError),
+    /// A connection file cannot be used.
+    #[error(transparent)]
+    ConnectionFile(#[from] ConnectionFileError),
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The authority that is there cannot be used.
+    #[error("cannot use the authority in {}: {source}; restore its files, or remove the directory to start a new cluster", directory.display())]
+    BrokenAuthority {
+        /// The directory.
+        directory: PathBuf,
+        /// What is wrong.
+        source: AuthorityError,
+    },
+    /// The authority's certificate is there without its key.
+    #[error("{} is missing but {} is there: restore the key, or remove the directory to start a new cluster", key.display(), certificate.display())]
+    NoAuthorityKey {
+        /// The file that is there.
+        certificate: PathBuf,
+        /// The file that is missing.
+        key: PathBuf,
+    },
+    /// The authority is that of another cluster.
+    #[error("{} belongs to cluster {found:?}, not {expected:?}: use another profile directory for it", directory.display())]
+    OtherCluster {
+        /// The directory.
+        directory: PathBuf,
+        /// The cluster of the authority that is there.
+        found: String,
+        /// The cluster that was asked for.
+        expected: String,
+    },
+    /// A certificate or key file is no PEM.
+    #[error("{} is not in PEM form: remove it, and a new one is made", path.display())]
+    NotPem {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The controller's certificate is wrong in a way that time does not explain.
+    #[error("cannot use {}: {source}; remove it, and a new one is made", path.display())]
+    Controller {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: IdentityError,
+    },
+}
+
+fn load_authority(directory: &Path) -> Result<Option<Authority>, SecurityDirError> {
+    let (certificate_path, key_path) = (directory.join("ca.pem"), directory.join("ca.key"));
+    // The certificate is written last: without it no authority was ever in use here.
+    let Some(certificate) = optional(private_file::read_public(CERTIFICATE_FILE, &certificate_path, FILE_BYTES_MAX))? else {
+        return Ok(None);
+    };
+    let Some(key) = optional(private_file::read_secret(KEY_FILE, &key_path, FILE_BYTES_MAX))? else {
+        return Err(SecurityDirError::NoAuthorityKey { certificate: certificate_path, key: key_path });
+    };
+    let authority = Authority::load(&String::from_utf8_lossy(&certificate), &String::from_utf8_lossy(&key));
+    let broken = |source| SecurityDirError::BrokenAuthority { directory: directory.to_owned(), source };
+    authority.map(Some).map_err(broken)
+}
+
+fn create_authority(directory: &Path, cluster: &str) -> Result<Authority, SecurityDirError> {
+    let authority = Authority::create(cluster)?;
+    let text = authority.to_pem();
+    private_file::write(KEY_FILE, &directory.join("ca.key"), text.key.as_bytes())?;
+    private_file::write(CERTIFICATE_FILE, &directory.join("ca.pem"), text.certificate.as_bytes())?;
+    Ok(authority)
+}
+
+fn load_controller(directory: &Path, authority: &Authority) -> Result<Option<Identity>, SecurityDirError> {
+    let (certificate_path, key_path) = (directory.join("controller.pem"), directory.join("controller.key"));
+    let certificate = optional(private_file::read_public(CERTIFICATE_FILE, &certificate_path, FILE_BYTES_MAX))?;
+    let key = optional(private_file::read_secret(KEY_FILE, &key_path, FILE_BYTES_MAX))?;
+    let (Some(certificate), Some(key)) = (certificate, key) else {
+        return Ok(None);
+    };
+    let not_pem = |path: &Path| SecurityDirError::NotPem { path: path.to_owned() };
+    let certificate = pem::certificate(&certificate).map_err(|_| not_pem(&certificate_path))?;
+    let key = pem::private_key(&key).map_err(|_| not_pem(&key_path))?;
+    match Identity::new(certificate, key, authority.certificate().clone()) {
+        Ok(identity) => {
+            let usable = identity.name.role == Role::Controller && outlasts(&identity, RENEW_BEFORE);
+            Ok(usable.then_some(identity))
+        }
+        // An old certificate, one of an authority that was replaced, or a pair of which only one half was written before a
+        // crash. The authority is here, so a new one costs nothing.
+        Err(IdentityError::Expired { .. } | IdentityError::WrongAuthority | IdentityError::KeyMismatch) => Ok(None),
+        Err(source) => Err(SecurityDirError::Controller { path: certificate_path, source }),
+    }
+}
+
+fn create_controller(directory: &Path, authority: &Authority) -> Result<Identity, SecurityDirError> {
+    let identity = authority.issue(Role::Controller, CONTROLLER_NAME, CERTIFICATE_DAYS)?;
+    private_file::write(KEY_FILE, &directory.join("controller.key"), pem::encode_key(&identity.key).as_bytes())?;
+    let certificate = pem::encode("CERTIFICATE", &identity.certificate);
+    private_file::write(CERTIFICATE_FILE, &directory.join("controller.pem"), certificate.as_bytes())?;
+    Ok(identity)
+}
+
+fn outlasts(identity: &Identity, time: Duration) -> bool {
+    not_after(&identity.certificate).is_ok_and(|end| end > OffsetDateTime::now_utc() + time)
+}
+
+fn optional(read: Result<Vec<u8>, PrivateFileError>) -> Result<Option<Vec<u8>>, PrivateFileError> {
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(PrivateFileError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
