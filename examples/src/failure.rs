@@ -48,7 +48,7 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Cluster(
-                Error::Connect { .. } | Error::Refused { .. } | Error::ConnectionFile(..) | Error::ControllerLost { .. },
+                Error::Connect { .. } | Error::Refused { .. } | Error::ConnectionFile(..) | Error::UnknownJob(..),
             ) => 3,
             _ => 1,
         }

@@ -5,9 +5,10 @@ mod cache;
 mod call;
 mod function;
 mod named;
+#[allow(unsafe_code)]
 mod trampoline;
 
-pub(crate) use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError};
+pub(crate) use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError, target};
 pub(crate) use cache::{BundleCache, BundlePin, CacheError, Incoming};
 pub(crate) use call::{Callable, DecodeError, decode, encode};
 pub(crate) use function::{Function, FunctionError, FunctionRef};

@@ -1,6 +1,6 @@
 //! The engine actor: one execution slot. Carries batches to its worker and outcomes back, as its [`Slot`] says.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{
     host::{EngineHost, NeedBundle},
     slot::{Slot, Step},
-    worker::{self, Reporting, Worker, WorkerEvent},
+    worker::{self, EventSink, Reporting, Worker, WorkerEvent, WorkerExited},
 };
 use crate::code::{BundlePin, FunctionRef, Tasks};
 use crate::scheduler::SchedulerActor;
@@ -205,10 +205,10 @@ impl EngineActor {
         Ok(())
     }
 
-    fn sink(&mut self, context: &Context<Self>) -> (u64, worker::Sink) {
+    fn sink(&mut self, context: &Context<Self>) -> (u64, EventSink) {
         let (number, own) = (self.next_worker, context.address());
         self.next_worker += 1;
-        (number, Box::new(move |event| own.do_send(FromWorker { number, event })))
+        (number, Arc::new(move |event| own.do_send(FromWorker { number, event })))
     }
 
     fn seat(&mut self, seat: Seat) {
@@ -238,7 +238,7 @@ impl EngineActor {
         }
     }
 
-    fn worker_exited(&mut self, number: u64, exited: &worker::Exited) {
+    fn worker_exited(&mut self, number: u64, exited: &WorkerExited) {
         let Some(at) = self.workers.iter().position(|seat| seat.number == number) else { return };
         let ran_here = at + 1 == self.workers.len();
         self.workers.remove(at);
@@ -246,25 +246,12 @@ impl EngineActor {
             return;
         }
         let mut reports = Vec::new();
-        if exited.started {
-            self.slot.worker_ended(exited.exit, &exited.last_output, &mut reports);
-        } else {
-            self.slot.fail_running(&Cause::WorkerUnavailable { detail: never_started(exited) }, &mut reports);
+        match &exited.not_started {
+            None => self.slot.worker_ended(exited.exit, &exited.last_output, &mut reports),
+            Some(detail) => self.slot.fail_running(&Cause::WorkerUnavailable { detail: detail.clone() }, &mut reports),
         }
         self.outbox.extend(reports);
     }
-}
-
-fn never_started(exited: &worker::Exited) -> String {
-    let mut text = format!(
-        "the program {} before it served tasks: its main function must call engineroom::init() first of all",
-        exited.exit
-    );
-    if !exited.last_output.trim().is_empty() {
-        text.push_str("; its last output: ");
-        text.push_str(exited.last_output.trim());
-    }
-    text
 }
 
 impl Actor for EngineActor {

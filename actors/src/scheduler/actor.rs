@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -44,6 +44,9 @@ const ENGINES_MAX: usize = 65_536;
 /// How many jobs may be open at once, of all clients.
 const JOBS_MAX: usize = 1 << 20;
 
+/// How often the core looks after waiting batches while an engine is idle. Half of what a batch must have to wait to be moved.
+const TICK: Duration = Duration::from_millis(2);
+
 /// An actor that tracks engines and sends them batches.
 pub(crate) struct SchedulerActor {
     pub(super) core: Scheduler,
@@ -57,6 +60,8 @@ pub(crate) struct SchedulerActor {
     next_engine: u32,
     next_client: u64,
     pub(super) cluster: String,
+    /// A tick is on its way.
+    ticking: bool,
 }
 
 struct Job {
@@ -71,7 +76,6 @@ struct Job {
 pub(super) struct Seat {
     pub info: EngineInfo,
     pub remote: RemoteAddr<EngineActor>,
-    pub completed: u64,
     pub draining: bool,
 }
 
@@ -115,6 +119,7 @@ impl SchedulerActor {
             next_engine: 0,
             next_client: 0,
             cluster,
+            ticking: false,
         }
     }
 
@@ -128,7 +133,7 @@ impl SchedulerActor {
     }
 
     /// Carries out what the core has decided since the last time.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<Self>) {
         let commands: Vec<Command> = self.core.commands().collect();
         for command in commands {
             match command {
@@ -150,6 +155,13 @@ impl SchedulerActor {
                 }
                 Command::Finished { job } => self.finish(job),
             }
+        }
+        if self.core.needs_tick() && !std::mem::replace(&mut self.ticking, true) {
+            context.run_later(TICK, |this, context| {
+                this.ticking = false;
+                this.core.tick(this.now());
+                this.carry_out(context);
+            });
         }
     }
 
@@ -247,11 +259,13 @@ impl SchedulerActor {
         }
         self.store(job).do_send(ExtendJob { job, count, closed });
         let now = self.now();
-        if count > 0 && let Err(error) = self.core.extend_job(now, job, count) {
+        if count > 0
+            && let Err(error) = self.core.extend_job(now, job, count)
+        {
             return Err(SubmitRefusal::Invalid(error.to_string()));
         }
-        if closed {
-            self.core.close_job(job);
+        if closed && let Err(error) = self.core.close_job(job) {
+            return Err(SubmitRefusal::Invalid(error.to_string()));
         }
         Ok(())
     }
@@ -306,26 +320,27 @@ impl SchedulerActor {
             let remote = RemoteAddr::<EngineActor>::new(from.clone(), engine_actor(place));
             let (ended, own) = (remote.monitor(), context.address());
             actix_rt::spawn(async move { own.do_send(EngineEnded(id, ended.await.to_string())) });
-            self.seats.insert(id, Seat { info, remote, completed: 0, draining: false });
+            self.seats.insert(id, Seat { info, remote, draining: false });
             self.core.engine_joined(now, id, capability.clone());
             ids.push(id);
         }
         Ok(ids)
     }
 
-    fn lose(&mut self, engines: &[EngineId], detail: &str) {
+    fn lose(&mut self, engines: &[EngineId], detail: &str, context: &mut Context<Self>) {
         let now = self.now();
         for engine in engines {
             if self.seats.remove(engine).is_some() {
                 self.core.engine_lost(now, *engine, detail);
             }
         }
-        self.carry_out();
+        self.carry_out(context);
         self.tell_watchers();
     }
 
     fn engine_infos(&self) -> Vec<EngineInfo> {
-        let mut engines: Vec<EngineInfo> = self.seats.values().filter(|seat| !seat.draining).map(|seat| seat.info.clone()).collect();
+        let mut engines: Vec<EngineInfo> =
+            self.seats.values().filter(|seat| !seat.draining).map(|seat| seat.info.clone()).collect();
         engines.sort_by_key(|info| info.id);
         engines
     }
@@ -374,10 +389,11 @@ impl Handler<LinkUp> for SchedulerActor {
 impl Handler<LinkDown> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, LinkDown(link, reason): LinkDown, _: &mut Context<Self>) {
+    fn handle(&mut self, LinkDown(link, reason): LinkDown, context: &mut Context<Self>) {
         self.watchers.remove(&link.id());
         self.stores.iter().for_each(|store| store.addr().do_send(EndLink { link: link.clone() }));
-        let gone: Vec<ClientKey> = self.clients.iter().filter(|(_, client)| client.link.as_ref() == Some(&link)).map(|(key, _)| *key).collect();
+        let gone: Vec<ClientKey> =
+            self.clients.iter().filter(|(_, client)| client.link.as_ref() == Some(&link)).map(|(key, _)| *key).collect();
         for key in gone {
             if let Some(client) = self.clients.get_mut(&key) {
                 client.link = None;
@@ -388,7 +404,7 @@ impl Handler<LinkDown> for SchedulerActor {
         let lost: Vec<EngineId> = self.seats.iter().filter(|(_, seat)| *seat.remote.link() == link).map(|(id, _)| *id).collect();
         if !lost.is_empty() {
             tracing::info!(node = %link.peer().name, engines = lost.len(), "an engine node is gone: {reason}");
-            self.lose(&lost, &reason);
+            self.lose(&lost, &reason, context);
         }
     }
 }
@@ -396,20 +412,22 @@ impl Handler<LinkDown> for SchedulerActor {
 impl Handler<EngineEnded> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, EngineEnded(engine, reason): EngineEnded, _: &mut Context<Self>) {
-        self.lose(&[engine], &reason);
+    fn handle(&mut self, EngineEnded(engine, reason): EngineEnded, context: &mut Context<Self>) {
+        self.lose(&[engine], &reason, context);
     }
 }
 
 impl Handler<Remote<Submit>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Submit>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Submit>, context: &mut Context<Self>) {
         let answer = self.submit(remote.message, &remote.from);
         let key = self.client_key(&remote.from);
-        self.carry_out();
+        self.carry_out(context);
         match self.clients.get_mut(&key) {
-            Some(client) if answer.is_ok() && client.argument_bytes > CLIENT_ARGUMENT_BYTES_MAX => client.held.push_back(remote.reply),
+            Some(client) if answer.is_ok() && client.argument_bytes > CLIENT_ARGUMENT_BYTES_MAX => {
+                client.held.push_back(remote.reply)
+            }
             _ => remote.reply.send(&answer),
         }
     }
@@ -418,7 +436,7 @@ impl Handler<Remote<Submit>> for SchedulerActor {
 impl Handler<Remote<Abort>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Abort>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Abort>, context: &mut Context<Self>) {
         let Abort { job, first, count } = remote.message;
         let owner = self.jobs.get(&job).and_then(|entry| self.clients.get(&entry.client)).map(|client| client.name.as_str());
         let counts = match owner {
@@ -433,7 +451,7 @@ impl Handler<Remote<Abort>> for SchedulerActor {
                 AbortCounts { queued: met.queued, active: met.active }
             }
         };
-        self.carry_out();
+        self.carry_out(context);
         remote.reply.send(&counts);
     }
 }
@@ -453,7 +471,7 @@ impl Handler<Remote<Register>> for SchedulerActor {
     fn handle(&mut self, remote: Remote<Register>, context: &mut Context<Self>) {
         let answer = self.register(remote.message, &remote.from, context);
         remote.reply.send(&answer);
-        self.carry_out();
+        self.carry_out(context);
         self.tell_watchers();
     }
 }
@@ -461,17 +479,16 @@ impl Handler<Remote<Register>> for SchedulerActor {
 impl Handler<Remote<Draining>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Draining>, _: &mut Context<Self>) {
-        let now = self.now();
+    fn handle(&mut self, remote: Remote<Draining>, context: &mut Context<Self>) {
         for engine in remote.message.engines {
             if self.is_of(engine, &remote.from) {
-                self.core.engine_draining(now, engine);
+                self.core.engine_draining(engine);
                 if let Some(seat) = self.seats.get_mut(&engine) {
                     seat.draining = true;
                 }
             }
         }
-        self.carry_out();
+        self.carry_out(context);
         self.tell_watchers();
         remote.reply.send(&());
     }
@@ -480,18 +497,17 @@ impl Handler<Remote<Draining>> for SchedulerActor {
 impl Handler<Remote<Report>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Report>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Report>, context: &mut Context<Self>) {
         let Report { engine, batch, first, outcomes } = remote.message;
         if !self.is_of(engine, &remote.from) || !outcomes.is_sound() {
-            return remote.from.close(CloseCode::ProtocolViolation, "a report that contradicts itself, or of another node's engine");
+            return remote
+                .from
+                .close(CloseCode::ProtocolViolation, "a report that contradicts itself, or of another node's engine");
         }
         let count = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
         let now = self.now();
         match self.core.progress(now, engine, batch, first, count, outcomes.busy_us()) {
             Ok(accepted) => {
-                if let Some(seat) = self.seats.get_mut(&engine) {
-                    seat.completed += u64::from(count);
-                }
                 let (job, attempt) = (accepted.job, accepted.attempt);
                 let run = Run { first, count, engine: Some(engine), attempt, submitted_us: 0, body: RunBody::Ran(outcomes) };
                 self.store(job).do_send(RecordRun { job, run, kept: Some(remote.reply) });
@@ -503,14 +519,14 @@ impl Handler<Remote<Report>> for SchedulerActor {
                 remote.reply.send(&());
             }
         }
-        self.carry_out();
+        self.carry_out(context);
     }
 }
 
 impl Handler<Remote<Retracted>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Retracted>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Retracted>, context: &mut Context<Self>) {
         let Retracted { engine, batch, returned } = remote.message;
         if !self.is_of(engine, &remote.from) {
             return;
@@ -519,8 +535,8 @@ impl Handler<Remote<Retracted>> for SchedulerActor {
         if returned {
             self.core.retracted(now, engine, batch);
         } else {
-            self.core.retract_refused(now, engine, batch);
+            self.core.retract_refused(engine, batch);
         }
-        self.carry_out();
+        self.carry_out(context);
     }
 }

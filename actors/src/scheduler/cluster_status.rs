@@ -10,9 +10,9 @@ use crate::wire::QueryCluster;
 
 impl SchedulerActor {
     fn status(&self) -> ClusterStatus {
-        let core = self.core.status(self.now());
+        let core = self.core.status();
         let engine = |of_core: &CoreEngine| {
-            let seat = self.seats.get(&of_core.id)?;
+            let seat = self.seats.get(&of_core.engine)?;
             let running = of_core.running.as_ref().map_or(0, |running| u64::from(running.remaining));
             let state = match (seat.draining, running) {
                 (true, _) => EngineState::Draining,
@@ -23,7 +23,7 @@ impl SchedulerActor {
                 info: seat.info.clone(),
                 state,
                 tasks: running + of_core.waiting,
-                completed: seat.completed,
+                completed: of_core.completed,
                 address: seat.remote.link().peer().address.to_string(),
             })
         };
@@ -34,7 +34,7 @@ impl SchedulerActor {
                 address: client.link.as_ref().map(|link| link.peer().address.to_string()),
                 jobs: client.jobs,
                 queued: of_core.map_or(0, |of_core| of_core.queued),
-                running: of_core.map_or(0, |of_core| of_core.running),
+                running: of_core.map_or(0, |of_core| of_core.active),
                 waiting: of_core.and_then(|of_core| of_core.waits.clone()),
             }
         };

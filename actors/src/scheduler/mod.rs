@@ -22,8 +22,11 @@
 //! that match (a handful: engines with equal abilities share one). Losing an engine costs its own batches. Only the first engine of a
 //! *new* kind costs a walk over the open jobs.
 
+mod actor;
+mod arguments;
 mod batch_size;
 mod client;
+mod cluster_status;
 mod commands;
 mod core;
 mod dispatch;
@@ -46,6 +49,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use actor::{LinkDown, LinkUp, SchedulerActor};
 pub use commands::{
     Accepted, CancelCounts, Chunk, ClientKey, Command, ExtendError, JobCounts, JobSpec, OpenError, Placement, Refused, Time,
     UnknownJob,
@@ -53,4 +57,4 @@ pub use commands::{
 pub use core::Scheduler;
 pub use requirement::{Capability, Requirement, WorkerMode};
 pub use settings::Settings;
-pub use status::{ClientStatus, EngineStatus, RunningStatus, Status};
+pub use status::EngineStatus;

@@ -7,7 +7,7 @@ use super::*;
 use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId};
 
 /// How many histories are tried. Enough to meet the rare races; takes a few seconds in a release build.
-const SEEDS: u64 = if cfg!(debug_assertions) { 300 } else { 4_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
 
 /// How many steps a history has before it is brought to its end.
 const STEPS: u64 = 250;

@@ -36,7 +36,7 @@ mod thread;
 use std::{fmt, io, path::Path, process::Command, sync::Arc};
 
 pub use context::TaskContext;
-pub(crate) use protocol::{PROTOCOL, Report, Reporting, Run, WORKER_MESSAGE_BYTES_MAX};
+pub(crate) use protocol::{Report, Reporting, Run};
 pub(crate) use serve::{abort_if_worker, was_initialised};
 pub use serve::{init, init_with};
 

@@ -20,6 +20,27 @@ fn waiting_batches_come_back_without_blame_and_running_ones_with() {
 }
 
 #[test]
+fn a_waiting_batch_that_reports_has_started() {
+    let mut rig = Rig::with_prefetch(2, 1);
+    rig.submit(fixed(1, 4), 16);
+    let (second, first, _) = rig.batch(1, 1).unwrap();
+    rig.scheduler.progress(Time(0), EngineId(1), second, first, 1, 10).unwrap();
+    rig.sent();
+    rig.lose(1);
+    rig.lose(2);
+    rig.join(3);
+    // Of the four batches that came back, only the one that waited at engine 2 is not suspected.
+    while rig.batch(3, 0).is_some() {
+        rig.end(3, 10);
+    }
+    let mut sent = rig.sent();
+    sent.sort_unstable_by_key(|sent| sent.2);
+    let attempts: Vec<_> = sent.iter().map(|sent| (sent.2, sent.3, sent.4)).collect();
+    assert_eq!(attempts.iter().filter(|sent| sent.2 == 1).count(), 1, "{attempts:?}");
+    assert_eq!(attempts.iter().map(|sent| sent.1).sum::<u32>(), 15, "{attempts:?}");
+}
+
+#[test]
 fn a_lost_attempt_does_not_count_later() {
     let mut rig = Rig::plain(1);
     rig.submit(fixed(1, 1), 1);

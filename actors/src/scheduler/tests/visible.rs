@@ -1,6 +1,7 @@
 //! What can be seen from outside.
 
 use super::*;
+use crate::scheduler::status::{ClientStatus, EngineStatus, RunningStatus};
 
 fn waits(rig: &Rig) -> Vec<Option<String>> {
     rig.scheduler.status().clients.into_iter().map(|client| client.waits).collect()
