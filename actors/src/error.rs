@@ -134,4 +134,14 @@ macro_rules! start_errors {
         })*
     };
 }
-start_errors!(StartError, ControllerError, EngineError, BundleError);
+start_errors!(StartError, ControllerError, BundleError);
+
+impl From<EngineError> for Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Connect { text } => Error::Connect { text },
+            EngineError::ConnectionFile(error) => error.into(),
+            other => Error::Start(other.to_string()),
+        }
+    }
+}

@@ -183,7 +183,8 @@ impl Client {
         let (node, actor) = NodeThread::start::<_, StartError>("engineroom-client", identity, setup)?;
         let inner = Inner { shared, actor, node: Mutex::new(Some(node)), _keep: keep };
         if let Err(failure) = inner.shared.wait_connected(timeout) {
-            inner.shut_down(Duration::ZERO);
+            // Nothing was submitted, so that there is nothing to be lost.
+            drop(inner);
             return Err(connect_error(&failure, &connection));
         }
         Ok(Self { inner: Arc::new(inner) })

@@ -131,7 +131,10 @@ impl EngineActor {
         }
         self.send_reports(context);
         if self.slot.is_idle() && self.outbox.is_empty() && self.under_way == 0 {
-            self.idle_waiters.drain(..).for_each(|waiter| drop(waiter.send(())));
+            for waiter in self.idle_waiters.drain(..) {
+                // The host has ended; so will this engine.
+                let _ = waiter.send(());
+            }
         }
     }
 

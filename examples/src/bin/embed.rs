@@ -86,7 +86,7 @@ impl Embedded {
             let place = tempfile::Builder::new().prefix("embed-").tempdir().map_err(Failure::write(&env::temp_dir()))?;
             let profile = Profile::in_dir(place.path());
             let config = ControllerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ControllerConfig::default() };
-            (Some((Controller::start(&profile, config)?, place)), profile)
+            (Some((Controller::start(&profile, config).map_err(engineroom::Error::from)?, place)), profile)
         };
         let (client_file, engine_file) = match (&cluster.connection, &options.engine_connection) {
             (Some(client), Some(engine)) => (client.clone(), engine.clone()),
@@ -102,7 +102,7 @@ impl Embedded {
         config.engines = cluster.engines_or_cores();
         config.worker = WorkerKind::Thread;
         config.tasks = tasks();
-        let engines = EngineNode::start(config)?;
+        let engines = EngineNode::start(config).map_err(engineroom::Error::from)?;
         let client = Arc::new(Client::connect(client_file.as_path())?);
         println!("engines {:?} joined the controller at {}", engines.engine_ids(), engines.controller());
         Ok(Self { client, engines, controller })

@@ -7,7 +7,8 @@ use engineroom::{Client, ClientStatus, ClusterStatus, ConnectionFile, EngineStat
 
 use crate::{
     args::ProfileArgs,
-    failure::{Failure, say},
+    failure::{Exit, Failure, say},
+    run_file,
 };
 
 /// How long the controller may take to answer. A live one takes milliseconds.
@@ -40,11 +41,10 @@ impl StatusArgs {
     /// Prints the cluster's status.
     pub(crate) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
         let profile = self.profile.resolve(matches)?;
-        let file = match self.connection {
-            Some(file) => file,
-            None => own_file(&profile)?,
-        };
-        let status = ask(file).map_err(|failure| add_advice(failure, &profile))?;
+        let own = self.connection.is_none();
+        let file = self.connection.map_or_else(|| own_file(&profile), Ok)?;
+        let connection = ConnectionFile::load(file).map_err(Failure::connection)?;
+        let status = ask(connection).map_err(|failure| if own { add_advice(failure, &profile) } else { failure })?;
         match self.json {
             true => say(&format!("{}\n", serde_json::to_string_pretty(&status).map_err(Failure::internal)?)),
             false => say(&shown(&status)),
@@ -65,14 +65,11 @@ fn own_file(profile: &Profile) -> Result<PathBuf, Failure> {
     )))
 }
 
-fn ask(file: PathBuf) -> Result<ClusterStatus, Failure> {
+fn ask(connection: ConnectionFile) -> Result<ClusterStatus, Failure> {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        let answer = || -> Result<ClusterStatus, Failure> {
-            let connection = ConnectionFile::load(file).map_err(Failure::connection)?;
-            Ok(Client::connect(connection)?.status()?)
-        };
-        let _ = tell.send(answer());
+        let answer = Client::connect(connection).and_then(|client| client.status());
+        let _ = tell.send(answer.map_err(Failure::from));
     });
     let silent = || Failure::connection(format!("the controller did not answer within {} s", ANSWER_TIMEOUT.as_secs()));
     told.recv_timeout(ANSWER_TIMEOUT).map_err(|_| silent())?
@@ -80,19 +77,13 @@ fn ask(file: PathBuf) -> Result<ClusterStatus, Failure> {
 
 /// A controller that does not answer is most often one that does not run.
 fn add_advice(failure: Failure, profile: &Profile) -> Failure {
-    let runs = crate::run_file::holder(&crate::run_file::controller(profile));
-    match (failure.exit, runs) {
-        (crate::failure::Exit::Connection, Ok(None)) => Failure {
-            message: format!(
-                "{}; on this machine no controller runs on profile {} ({}): `engineroom start` starts one",
-                failure.message,
-                profile.name(),
-                profile.dir().display()
-            ),
-            ..failure
-        },
-        _ => failure,
+    let runs = run_file::holder(&run_file::controller(profile));
+    if failure.exit != Exit::Connection || !matches!(runs, Ok(None)) {
+        return failure;
     }
+    let (name, dir, said) = (profile.name(), profile.dir().display(), &failure.message);
+    let advice = format!("on this machine no controller runs on profile {name} ({dir}): `engineroom start` starts one");
+    Failure { message: format!("{said} ({advice})"), ..failure }
 }
 
 fn shown(status: &ClusterStatus) -> String {
@@ -235,7 +226,7 @@ cluster lab, version 0.1.0, up 1 h 2 min; 1 job held, 2.0 KiB of results
     fn a_profile_that_was_never_started_is_told() {
         let place = tempfile::tempdir().unwrap();
         let failure = own_file(&Profile::in_dir(place.path())).expect_err("no file");
-        assert_eq!(failure.exit, crate::failure::Exit::Connection);
+        assert_eq!(failure.exit, Exit::Connection);
         assert!(failure.message.contains("engineroom start"), "{failure}");
     }
 
