@@ -54,7 +54,9 @@ pub enum Error {
     Submit(String),
     /// The controller does not know the job: it was never submitted there, was dropped since, or the controller keeps its
     /// results in memory and was restarted.
-    #[error("the controller does not know job {0}: it was submitted elsewhere, was dropped since, or the controller was restarted and kept its results in memory only")]
+    #[error(
+        "the controller does not know job {0}: it was submitted elsewhere, was dropped since, or the controller was restarted and kept its results in memory only"
+    )]
     UnknownJob(JobId),
     /// A result's bytes are not of the type that the caller expects.
     #[error("the result of task {id} is not the {expected} that was asked for: {text}")]
@@ -73,7 +75,9 @@ pub enum Error {
     #[error("the controller gave no answer: {0}")]
     NoAnswer(String),
     /// The client was closed.
-    #[error("the client has been closed; what it had submitted goes on, and a new client can get its results by their message ids")]
+    #[error(
+        "the client has been closed; what it had submitted goes on, and a new client can get its results by their message ids"
+    )]
     Closed,
     /// Closing the client could not hand over everything.
     #[error("not everything was handed over to the controller before the client closed: {0}")]

@@ -51,7 +51,7 @@ pub use client::{
     Progress, Shape, Target, TaskMetadata,
 };
 pub use cluster::Cluster;
-pub use code::{TaskName, Tasks};
+pub use code::{BundleError, CacheError, TaskName, Tasks};
 pub use controller::{Controller, ControllerConfig, ControllerError};
 pub use engine::worker::{TaskContext, init, init_with};
 pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};
@@ -66,7 +66,7 @@ pub use wire::AbortCounts;
 /// What most programs need.
 pub mod prelude {
     pub use crate::{
-        AsyncResult, Client, Cluster, ConnectionFile, DirectView, Error, LazyMap, LoadBalancedView, MessageId, Profile, TaskContext,
-        TaskError, TaskName, Tasks,
+        AsyncResult, Client, Cluster, ConnectionFile, DirectView, Error, LazyMap, LoadBalancedView, MessageId, Profile,
+        TaskContext, TaskError, TaskName, Tasks,
     };
 }

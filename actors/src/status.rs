@@ -65,7 +65,7 @@ pub struct ClusterStatus {
 pub struct EngineInfo {
     /// Its id.
     pub id: EngineId,
-    /// The name of its node.
+    /// Its node: the name in the certificate, the machine, the process.
     pub node: String,
     /// The labels that its node was started with.
     pub labels: BTreeMap<String, String>,

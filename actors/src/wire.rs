@@ -197,6 +197,8 @@ pub(crate) enum RunBody {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Register {
     pub engines: u32,
+    /// The node's machine and process, for people.
+    pub place: String,
     pub target: String,
     /// `None` for process workers; for thread workers their program's bundle.
     pub thread_bundle: Option<Option<BundleHash>>,

@@ -47,9 +47,7 @@ impl Failure {
         use engineroom::Error;
         match self {
             Self::Usage(_) => 2,
-            Self::Cluster(
-                Error::Connect { .. } | Error::Refused { .. } | Error::ConnectionFile(..) | Error::UnknownJob(..),
-            ) => 3,
+            Self::Cluster(Error::Connect { .. } | Error::Refused { .. } | Error::ConnectionFile(..) | Error::UnknownJob(..)) => 3,
             _ => 1,
         }
     }

@@ -90,6 +90,9 @@ impl fmt::Display for DrainReport {
 /// What an actor does to end in order, given the time that is left.
 type DrainStep = Box<dyn FnOnce(Duration) -> LocalBoxFuture<'static, Result<(), String>>>;
 
+/// Who hears of links.
+type OnLink = Box<dyn Fn(LinkEvent)>;
+
 /// A node, as its actors see it. Lives on the node thread; clones are the same node.
 #[derive(Clone)]
 pub struct Node(Rc<Shared>);
@@ -98,7 +101,7 @@ struct Shared {
     identity: Identity,
     incarnation: Incarnation,
     exports: Exports,
-    local: OnceCell<(Rc<Local>, Box<dyn Fn(LinkEvent)>)>,
+    local: OnceCell<(Rc<Local>, OnLink)>,
     endpoints: RefCell<Vec<quinn::Endpoint>>,
     links: RefCell<HashMap<u64, Link>>,
     next_link: Cell<u64>,

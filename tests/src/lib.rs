@@ -1,1 +1,41 @@
+//! Whole clusters for tests: real processes, real sockets, a directory of their own, and an end in any case.
+//!
+//! A [`Lab`] is a temporary directory with a profile. It starts programs as [`Process`]es, which are killed when they are
+//! dropped; when a test fails, what they wrote is part of its output. Every wait has a bound, and none has a fixed length.
 
+mod lab;
+mod outcome;
+mod process;
+mod system;
+
+pub use lab::Lab;
+pub use outcome::{Outcome, outcomes};
+pub use process::{Finished, Process};
+pub use system::{memory_peak_mib, process_exists};
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything may take that takes well under a second on an idle machine. Wide, since tests run side by side on few
+/// cores; reached only when something hangs.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at that nobody announces.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Waits until `look` finds something, for at most [`SOON`].
+///
+/// # Panics
+/// When it does not; the message says `what` did not come.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} did not come within {SOON:?}");
+        thread::sleep(LOOK_INTERVAL);
+    }
+}

@@ -24,7 +24,8 @@ use crate::results::ResultStore;
 use crate::scheduler::SchedulerActor;
 use crate::task::{BundleHash, JobId};
 use crate::wire::{
-    Abort, AbortCounts, EnginesChanged, Results, SCHEDULER, SHARDS, Submit, SubmitRefusal, Subscribe, Taken, WatchEngines, store_actor,
+    Abort, AbortCounts, EnginesChanged, Results, SCHEDULER, SHARDS, Submit, SubmitRefusal, Subscribe, Taken, WatchEngines,
+    store_actor,
 };
 
 /// How many bytes of arguments of one job may be under way to the controller without its acknowledgement.

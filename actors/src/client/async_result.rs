@@ -254,10 +254,6 @@ impl<R, S> AsyncResult<R, S> {
         self.parts.iter().map(|part| (&part.job, part.first, part.end))
     }
 
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// The program has the results of everything now.
     fn mark_read(&mut self) {
         for part in self.parts.iter_mut().filter(|part| !part.read) {

@@ -180,7 +180,8 @@ impl Job {
     /// Whether the actor has been given everything.
     pub fn is_fed(&self) -> bool {
         let state = self.lock();
-        state.failure.is_some() || (state.feed.chunks.is_empty() && state.feed.builder.is_empty() && state.feed.closed == state.feed.ended)
+        state.failure.is_some()
+            || (state.feed.chunks.is_empty() && state.feed.builder.is_empty() && state.feed.closed == state.feed.ended)
     }
 
     /// What is to be told to the store, if anything.

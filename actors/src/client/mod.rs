@@ -13,6 +13,7 @@ mod view;
 mod wait;
 
 use std::{
+    collections::{BTreeMap, HashMap},
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +22,7 @@ use std::{
 
 use actix::Addr;
 use engineroom_runtime::{
-    actor::{RemoteAddr, RemoteMessage, Registry, Restart, spawn_actor},
+    actor::{Registry, RemoteAddr, RemoteMessage, Restart, spawn_actor},
     net::{connection_file::ConnectionFile, identity::Role, link::Link, tls::ConnectFailure},
     node::{LinkEvent, Node, NodeThread, StartError},
 };
@@ -51,7 +52,7 @@ use crate::task::{EngineId, JobId, MessageId};
 use crate::wire::{CLIENT, EnginesChanged, QueryCluster, QueryStatus, Results, SCHEDULER, SHARDS, store_actor};
 
 /// How long [`Client::connect`] waits for the controller.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long [`Client::close`], and dropping the last handle, wait until everything submitted is acknowledged.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -247,17 +248,16 @@ impl Client {
             return Err(Error::Closed);
         }
         let runs = runs_of(ids);
-        let mut jobs: std::collections::HashMap<JobId, (Arc<Job>, Vec<(u32, u32)>)> = std::collections::HashMap::new();
+        let mut jobs: HashMap<JobId, Fetch> = HashMap::new();
         let mut parts = Vec::new();
         for (id, first, count) in runs {
-            let fresh = || (Arc::new(Job::foreign(id, self.inner.shared.next_number())), Vec::new());
-            let (job, ranges) = jobs.entry(id).or_insert_with(fresh);
-            ranges.push((first, count));
-            parts.push((job.clone(), first, count));
+            let number = self.inner.shared.next_number();
+            let fresh = || Fetch { job: Arc::new(Job::foreign(id, number)), ranges: Vec::new() };
+            let fetch = jobs.entry(id).or_insert_with(fresh);
+            fetch.ranges.push((first, count));
+            parts.push((fetch.job.clone(), first, count));
         }
-        for (job, ranges) in jobs.into_values() {
-            self.inner.actor.do_send(Fetch { job, ranges });
-        }
+        jobs.into_values().for_each(|fetch| self.inner.actor.do_send(fetch));
         Ok(AsyncResult::of_parts(self.clone(), parts))
     }
 
@@ -267,7 +267,7 @@ impl Client {
     /// When the controller cannot be asked.
     pub fn result_status(&self, ids: &[MessageId]) -> Result<StatusCounts> {
         let mut counts = StatusCounts::default();
-        let mut by_shard: std::collections::BTreeMap<usize, Vec<(JobId, u32, u32)>> = std::collections::BTreeMap::new();
+        let mut by_shard: BTreeMap<usize, Vec<(JobId, u32, u32)>> = BTreeMap::new();
         for run in runs_of(ids.iter().copied()) {
             by_shard.entry(run.0.shard(SHARDS)).or_default().push(run);
         }

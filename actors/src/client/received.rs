@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::status::StatusCounts;
 use crate::wire::{Run, RunBody};
 
 /// Results by the index of their task. A run of results is kept until the program has no use for any of it.
@@ -13,8 +12,6 @@ pub(crate) struct Received {
     ended: BTreeMap<u32, u32>,
     /// Tasks whose results the program does not want any more, from start to end.
     released: BTreeMap<u32, u32>,
-    done: u32,
-    failed: u32,
 }
 
 #[derive(Debug)]
@@ -59,8 +56,6 @@ impl Received {
             return Acknowledgement { sequence: Vec::new(), grant_bytes: bytes };
         }
         cover(&mut self.ended, first, end);
-        self.done += run.count;
-        self.failed += failures(&run, first, end);
         let live = run.count - covered(&self.released, first, end);
         if live == 0 {
             return Acknowledgement { sequence: Vec::new(), grant_bytes: bytes };
@@ -155,13 +150,6 @@ impl Received {
             gaps.push((next, end - next));
         }
         gaps
-    }
-
-    /// The counts of all tasks that have ended.
-    pub fn counts(&self) -> StatusCounts {
-        let failed = u64::from(self.failed);
-        let done = u64::from(self.done);
-        StatusCounts { total: done, succeeded: done - failed, failed, ..StatusCounts::default() }
     }
 
     fn overlapping(&mut self, first: u32, end: u32) -> impl Iterator<Item = &mut Held> {
@@ -263,7 +251,7 @@ mod tests {
         assert_eq!(received.insert(9, run(0, 4), 100, true).grant_bytes, 100);
         assert_eq!(received.done_within(0, 10), 4);
         assert_eq!(received.missing(0, 10), [(4, 6)]);
-        assert_eq!(received.counts().failed, 4);
+        assert_eq!(received.failed_within(0, 10), 4);
     }
 
     #[test]

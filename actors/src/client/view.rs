@@ -1,6 +1,10 @@
 //! Views: which engines tasks go to, and how they are submitted.
 
-use std::{collections::HashMap, fmt, sync::{Arc, Mutex, PoisonError, Weak}};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -15,13 +15,11 @@ use crate::task::BundleHash;
 /// larger would fill the caches of the engine nodes.
 pub(crate) const BUNDLE_BYTES_MAX: u64 = 1 << 30;
 
-/// An executable, its hash and what it runs on.
+/// An executable and its hash.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     /// The BLAKE3 hash of the executable.
     pub(crate) hash: BundleHash,
-    /// What the executable runs on, as architecture, system and C library: `x86_64-linux-gnu`.
-    pub(crate) target: String,
     /// The length of the executable, in bytes.
     pub(crate) bytes: u64,
     // Stays open, so that what is read later is what was hashed, even when the program is rebuilt meanwhile.
@@ -30,7 +28,7 @@ pub(crate) struct Bundle {
 
 /// Why this program cannot travel.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BundleError {
+pub enum BundleError {
     /// The executable cannot be opened or read.
     #[error("this program's executable {} cannot be read: {source}", path.display())]
     Read {
@@ -93,11 +91,11 @@ impl Bundle {
         if hasher.count() != bytes {
             return Err(wrap(io::Error::other("it changed while it was read")));
         }
-        Ok(Self { hash: BundleHash(hasher.finalize().into()), target: target(), bytes, file })
+        Ok(Self { hash: BundleHash(hasher.finalize().into()), bytes, file })
     }
 }
 
-/// What programs like this one run on; see [`Bundle::target`].
+/// What programs like this one run on, as architecture, system and C library: `x86_64-linux-gnu`.
 pub(crate) fn target() -> String {
     let library = if cfg!(target_env = "gnu") {
         "-gnu"
@@ -127,8 +125,8 @@ mod tests {
         assert_eq!(bundle.hash.0, *blake3::hash(&file).as_bytes());
         assert_eq!(bundle.read_chunk(1, 3).unwrap(), b"ELF");
         assert_eq!(bundle.read_chunk(bundle.bytes - 2, 100).unwrap(), file[file.len() - 2..]);
-        assert_eq!(bundle.read_chunk(bundle.bytes, 100).unwrap(), []);
-        assert_eq!(bundle.read_chunk(u64::MAX, 100).unwrap(), []);
+        assert_eq!(bundle.read_chunk(bundle.bytes, 100).unwrap(), Vec::<u8>::new());
+        assert_eq!(bundle.read_chunk(u64::MAX, 100).unwrap(), Vec::<u8>::new());
         assert!(Arc::ptr_eq(&bundle, &Bundle::of_this_program().unwrap()));
     }
 

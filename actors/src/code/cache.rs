@@ -54,7 +54,7 @@ pub(crate) struct Incoming {
 
 /// Why the cache cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CacheError {
+pub enum CacheError {
     /// The system refuses.
     #[error("{} cannot be used to keep programs: {source}", path.display())]
     Io {
@@ -171,6 +171,7 @@ impl BundleCache {
         self.pin_in(&mut self.lock(), hash)
     }
 
+    #[cfg(test)]
     /// The bytes of all bundles that are there.
     pub(crate) fn bytes(&self) -> u64 {
         self.lock().values().map(|entry| entry.bytes).sum()

@@ -8,8 +8,10 @@ mod named;
 #[allow(unsafe_code)]
 mod trampoline;
 
-pub(crate) use bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError, target};
-pub(crate) use cache::{BundleCache, BundlePin, CacheError, Incoming};
+pub use bundle::BundleError;
+pub(crate) use bundle::{BUNDLE_BYTES_MAX, Bundle, target};
+pub use cache::CacheError;
+pub(crate) use cache::{BundleCache, BundlePin, Incoming};
 pub(crate) use call::{Callable, DecodeError, decode, encode};
 pub(crate) use function::{Function, FunctionError, FunctionRef};
 pub use named::{TaskName, Tasks};

@@ -101,7 +101,7 @@ impl Controller {
             return Err(ControllerError::Stores(config.stores));
         }
         profile.create_dirs()?;
-        let security = SecurityDir::open_or_create(profile.security_dir(), &profile.name())?;
+        let security = SecurityDir::open_or_create(profile.security_dir(), profile.name())?;
         let bundles = BundleCache::open(&profile.state_dir().join("bundles"), BUNDLES_BYTES_MAX)?;
         let candidates = listen_candidates(config.listen, &profile.client_connection_file());
         let (identity, stores) = (security.controller().clone(), config.stores);
@@ -172,7 +172,12 @@ fn advertised(advertise: Option<&str>, listening: SocketAddr) -> String {
     }
 }
 
-fn set_up(node: &Node, stores: usize, bundles: Arc<BundleCache>, candidates: &[SocketAddr]) -> Result<SocketAddr, ControllerError> {
+fn set_up(
+    node: &Node,
+    stores: usize,
+    bundles: Arc<BundleCache>,
+    candidates: &[SocketAddr],
+) -> Result<SocketAddr, ControllerError> {
     // Their state cannot be made anew, so that none of them is restarted: a controller without one of them ends.
     let stores: Vec<ActorHandle<ResultStore>> =
         (0..stores).map(|_| spawn_actor("result store", Restart::Never, |_| ResultStore::default())).collect();

@@ -331,6 +331,7 @@ impl Handler<FromWorker> for EngineActor {
 
     fn handle(&mut self, FromWorker { number, event }: FromWorker, context: &mut Context<Self>) {
         match event {
+            WorkerEvent::Report(report) if report.outcomes.is_empty() => self.slot.running_at(report.batch, report.first),
             WorkerEvent::Report(report) => {
                 if let Some((report, piece_done)) = self.slot.progressed(report.batch, report.first, report.outcomes) {
                     self.outbox.push_back(report);
@@ -364,7 +365,9 @@ impl Handler<Acknowledged> for EngineActor {
     type Result = ();
 
     fn handle(&mut self, acknowledged: Acknowledged, context: &mut Context<Self>) {
-        let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| scheduler.link().id() == acknowledged.link) else { return };
+        let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| scheduler.link().id() == acknowledged.link) else {
+            return;
+        };
         if let Some(failure) = acknowledged.failure {
             return scheduler.link().close(CloseCode::Internal, &format!("a report was not acknowledged: {failure}"));
         }

@@ -147,6 +147,12 @@ impl EngineHost {
     }
 }
 
+/// Tells nodes apart that share a certificate: the machine's name and the process.
+fn place() -> String {
+    let machine = rustix::system::uname();
+    format!("{}:{}", machine.nodename().to_string_lossy(), std::process::id())
+}
+
 /// Gets a bundle from the cache, or from the controller into the cache.
 async fn fetch_bundle(
     keeper: &RemoteAddr<BundleKeeper>,
@@ -204,7 +210,7 @@ impl Handler<ControllerUp> for EngineHost {
         self.engines.iter().for_each(|engine| engine.addr().do_send(Connected(link.clone())));
         let Offer { engines, thread_bundle, tasks, labels } = self.offer.clone();
         let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
-        let register = Register { engines, target: target(), thread_bundle, tasks, labels };
+        let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels };
         let (answer, own) = (scheduler.ask(&register, ANSWER_DEADLINE), context.address());
         actix_rt::spawn(async move {
             let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));

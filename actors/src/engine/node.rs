@@ -260,7 +260,9 @@ fn set_up(
         .boxed_local()
     });
     let stopped = host.clone();
-    node.on_drain("workers", move |_| async move { stopped.send(EndWorkers).await.map_err(|error| error.to_string()) }.boxed_local());
+    node.on_drain("workers", move |_| {
+        async move { stopped.send(EndWorkers).await.map_err(|error| error.to_string()) }.boxed_local()
+    });
     node.serve(registry()?, move |event| match event {
         LinkEvent::Up(link) => host.do_send(ControllerUp(link)),
         LinkEvent::Down(link, reason) => host.do_send(ControllerDown(link, reason)),

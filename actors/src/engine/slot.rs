@@ -326,7 +326,8 @@ mod tests {
         slot.stop(BatchId(1), 0, 2);
         slot.stop(BatchId(1), 5, 3);
         slot.stop(BatchId(1), 6, 3);
-        let stopped: Vec<u32> = run(&mut slot, 1, &[], 1).iter().filter(|(_, cause)| cause.is_some()).map(|(index, _)| *index).collect();
+        let stopped: Vec<u32> =
+            run(&mut slot, 1, &[], 1).iter().filter(|(_, cause)| cause.is_some()).map(|(index, _)| *index).collect();
         assert_eq!(stopped, [0, 1, 5, 6, 7, 8]);
     }
 

@@ -100,7 +100,11 @@ impl Memory {
     /// `None` when the job is not here, or a task of it has an outcome already: the first one stands.
     pub fn record(&mut self, job: JobId, mut run: Run) -> Option<(&Run, JobCounts)> {
         let record = self.jobs.get_mut(&job)?;
-        let overlaps = record.runs.range(..run.first + run.count).next_back().is_some_and(|(first, kept)| first + kept.run.count > run.first);
+        let overlaps = record
+            .runs
+            .range(..run.first + run.count)
+            .next_back()
+            .is_some_and(|(first, kept)| first + kept.run.count > run.first);
         if overlaps || run.count == 0 {
             return None;
         }

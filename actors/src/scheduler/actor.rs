@@ -312,11 +312,12 @@ impl SchedulerActor {
         };
         let capability = Capability { target: register.target, worker, names: register.tasks.into_iter().collect() };
         let now = self.now();
+        let node = format!("{}@{}", from.peer().name.name(), register.place);
         let mut ids = Vec::new();
         for place in 0..register.engines {
             let id = EngineId(self.next_engine);
             self.next_engine += 1;
-            let info = EngineInfo { id, node: from.peer().name.name().to_owned(), labels: register.labels.clone() };
+            let info = EngineInfo { id, node: node.clone(), labels: register.labels.clone() };
             let remote = RemoteAddr::<EngineActor>::new(from.clone(), engine_actor(place));
             let (ended, own) = (remote.monitor(), context.address());
             actix_rt::spawn(async move { own.do_send(EngineEnded(id, ended.await.to_string())) });

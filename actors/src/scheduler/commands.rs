@@ -219,6 +219,7 @@ pub struct CancelCounts {
     pub active: u32,
 }
 
+#[cfg(test)]
 /// Where the tasks of a job are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobCounts {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{
-    CancelCounts, Capability, ClientKey, Command, ExtendError, JobCounts, JobSpec, OpenError, Placement, Requirement, Settings,
-    Time, UnknownJob,
+    CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Requirement, Settings, Time,
+    UnknownJob,
     batch_size::Pace,
     client::Client,
     engines::{Duty, Engine},
@@ -163,8 +163,9 @@ impl Scheduler {
         CancelCounts { queued, active }
     }
 
+    #[cfg(test)]
     /// Where the tasks of a job are, or `None` when there is no such job or it has finished.
-    pub fn counts(&self, id: JobId) -> Option<JobCounts> {
+    pub fn counts(&self, id: JobId) -> Option<super::JobCounts> {
         Some(self.jobs[*self.job_keys.get(&id)?].counts())
     }
 
@@ -305,7 +306,7 @@ pub(super) fn draining(engine: EngineId) -> Cause {
 
 fn parts(placement: Placement, max: usize) -> Result<Vec<Part>, OpenError> {
     let placement = match placement {
-        Placement::Balanced => return Ok(vec![Part::new(None, 0, TASKS_MAX)]),
+        Placement::Balanced => return Ok(vec![Part::new(None, TASKS_MAX)]),
         Placement::Direct(placement) => placement,
     };
     if placement.len() > max {
@@ -315,7 +316,7 @@ fn parts(placement: Placement, max: usize) -> Result<Vec<Part>, OpenError> {
     let mut first = 0u32;
     for (engine, count) in placement {
         let end = first.checked_add(count).ok_or(OpenError::PlacementTooLarge { max: TASKS_MAX })?;
-        parts.push(Part::new(Some(engine), first, end));
+        parts.push(Part::new(Some(engine), end));
         first = end;
     }
     Ok(parts)

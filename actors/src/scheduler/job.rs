@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Chunk, JobCounts, batch_size::Pace, client::Client, engines::Engine, matching::Class, order::Entry, pending::Pending,
-    slab::Key,
+    Chunk, batch_size::Pace, client::Client, engines::Engine, matching::Class, order::Entry, pending::Pending, slab::Key,
 };
 use crate::task::{EngineId, JobId};
 
@@ -46,8 +45,7 @@ pub(crate) struct Job {
 pub(crate) struct Part {
     /// The engine that they are bound to, if they are.
     pub(crate) pin: Option<EngineId>,
-    /// The first index of the part, and the end of what there is room for.
-    pub(crate) first: u32,
+    /// The end of what there is room for; it begins where the part before it ends.
     pub(crate) end: u32,
     pub(crate) pending: Pending,
     /// Whether it is in the orders of those who could run it. It is not while all its tasks found an engine at once.
@@ -55,8 +53,8 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) fn new(pin: Option<EngineId>, first: u32, end: u32) -> Self {
-        Self { pin, first, end, pending: Pending::default(), listed: false }
+    pub(crate) fn new(pin: Option<EngineId>, end: u32) -> Self {
+        Self { pin, end, pending: Pending::default(), listed: false }
     }
 }
 
@@ -75,8 +73,9 @@ impl Job {
         Entry { seq: self.seq, job, part }
     }
 
-    pub(crate) fn counts(&self) -> JobCounts {
-        JobCounts { queued: self.queued, active: self.active, done: self.done }
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> super::JobCounts {
+        super::JobCounts { queued: self.queued, active: self.active, done: self.done }
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -112,7 +111,7 @@ pub(crate) mod tests {
     #[test]
     fn an_index_lies_in_one_part_and_empty_parts_hold_none() {
         let mut job = job();
-        job.parts = [(0, 3), (3, 3), (3, 5)].map(|(first, end)| Part::new(Some(EngineId(first)), first, end)).into();
+        job.parts = [(0, 3), (3, 3), (3, 5)].map(|(first, end)| Part::new(Some(EngineId(first)), end)).into();
         assert_eq!([0, 2, 3, 4].map(|index| job.part_of(index)), [0, 0, 2, 2]);
         assert_eq!(job.room(), 5);
     }

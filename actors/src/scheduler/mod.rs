@@ -31,6 +31,7 @@ mod commands;
 mod core;
 mod dispatch;
 mod engines;
+#[cfg(test)]
 mod invariants;
 mod job;
 mod matching;
@@ -50,9 +51,10 @@ mod simulation;
 mod tests;
 
 pub(crate) use actor::{LinkDown, LinkUp, SchedulerActor};
+#[cfg(test)]
+pub use commands::JobCounts;
 pub use commands::{
-    Accepted, CancelCounts, Chunk, ClientKey, Command, ExtendError, JobCounts, JobSpec, OpenError, Placement, Refused, Time,
-    UnknownJob,
+    Accepted, CancelCounts, Chunk, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Refused, Time, UnknownJob,
 };
 pub use core::Scheduler;
 pub use requirement::{Capability, Requirement, WorkerMode};

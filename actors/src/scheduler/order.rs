@@ -93,6 +93,7 @@ impl Order {
         })
     }
 
+    #[cfg(test)]
     /// Panics when the parts do not fit together.
     pub(crate) fn check(&self, clients: &Slab<Client>) {
         for level in self.levels.values() {

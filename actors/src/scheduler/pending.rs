@@ -146,6 +146,7 @@ impl Pending {
         removed
     }
 
+    #[cfg(test)]
     /// The intervals in order, for checks.
     pub(crate) fn spans(&self) -> impl Iterator<Item = Span> {
         self.pieces.values().copied().chain(Some(self.tail).filter(|tail| tail.count > 0))
@@ -245,6 +246,17 @@ mod tests {
         assert_eq!(ranges(&pending), [(0, 10), (10, 100)]);
         assert_eq!(pending.take(50), Some(Span { first: 0, count: 2, losses: 1, limit: 2 }));
         assert_eq!(pending.take(8).map(|s| s.first), Some(2));
+    }
+
+    #[test]
+    fn pieces_merge_on_both_sides() {
+        let mut pending = Pending::default();
+        pending.append(0, 100);
+        let taken: Vec<_> = (0..4).map(|_| pending.take(10).unwrap()).collect();
+        for (at, expected) in [(2, vec![(20, 30)]), (0, vec![(0, 10), (20, 30)]), (1, vec![(0, 30)])] {
+            pending.put_back(taken[at]);
+            assert_eq!(ranges(&pending), [expected, vec![(40, 100)]].concat());
+        }
     }
 
     #[test]

@@ -29,12 +29,6 @@ impl Packed {
         self.data.get(range)
     }
 
-    /// Item `index` without a copy: the result shares this sequence's buffer.
-    pub fn share(&self, index: usize) -> Option<Bytes> {
-        let range = self.range(index)?;
-        (range.end <= self.data.len()).then(|| self.data.slice(range))
-    }
-
     /// Items `first..first + count` as a sequence of their own, which shares this one's buffer.
     ///
     /// # Panics
@@ -81,9 +75,6 @@ pub struct PackedBuilder {
 }
 
 impl PackedBuilder {
-    /// The most bytes that one sequence holds: what a `u32` end can name.
-    pub const BYTES_MAX: usize = u32::MAX as usize;
-
     /// How many items have been pushed.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -134,8 +125,8 @@ impl PackedBuilder {
     }
 
     fn seal(&mut self) {
-        // Callers cut sequences by bytes long before `BYTES_MAX`; a single item is bounded by the message size.
-        let end = u32::try_from(self.data.len()).expect("a sequence stays below BYTES_MAX");
+        // Callers cut sequences long before 4 GiB; a single item is bounded by the message size.
+        let end = u32::try_from(self.data.len()).expect("a sequence stays below 4 GiB");
         self.ends.push(end);
     }
 }
@@ -184,7 +175,7 @@ mod tests {
             let p = Packed { ends, data: Bytes::from_static(data.as_bytes()) };
             assert!(!p.is_sound());
             for index in 0..4 {
-                let _ = (p.item(index), p.share(index));
+                let _ = p.item(index);
             }
         }
     }

@@ -6,7 +6,7 @@ mod remote;
 mod supervise;
 
 pub use message::{Remote, RemoteMessage, Reply};
-pub(crate) use registry::{Exports, Local};
 pub use registry::{ActorId, DuplicateMessage, Registry};
+pub(crate) use registry::{Exports, Local};
 pub use remote::RemoteAddr;
 pub use supervise::{ActorHandle, MONITORS_MAX, Restart, spawn_actor};

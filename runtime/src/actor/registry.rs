@@ -117,7 +117,9 @@ impl Exports {
     pub fn monitor(&self, id: ActorId) -> LocalBoxFuture<'static, TerminatedReason> {
         match self.actors.borrow().get(&id) {
             Some(export) => (export.monitor)(),
-            None => std::future::ready(TerminatedReason::new(TerminatedCode::NoSuchActor, "there is no such actor")).boxed_local(),
+            None => {
+                std::future::ready(TerminatedReason::new(TerminatedCode::NoSuchActor, "there is no such actor")).boxed_local()
+            }
         }
     }
 

@@ -169,10 +169,9 @@ impl Dialler {
             // The server judges our certificate only after our side of the TLS handshake is done.
             (GreetError::Lost(_), Some(reason)) => ConnectFailure::from_connection_error(&reason),
             (GreetError::Lost(text), None) => other(text),
-            (GreetError::Handshake(error), _) => ConnectFailure::Rejected {
-                retryable: error.is_retryable(),
-                detail: error.to_string(),
-            },
+            (GreetError::Handshake(error), _) => {
+                ConnectFailure::Rejected { retryable: error.is_retryable(), detail: error.to_string() }
+            }
         })
     }
 
@@ -232,12 +231,7 @@ fn hello(node: &Node) -> Hello {
 }
 
 fn peer(name: NodeName, connection: &Connection, agreed: &Agreed) -> Peer {
-    Peer {
-        name,
-        incarnation: agreed.incarnation,
-        address: connection.remote_address(),
-        build_id: agreed.build_id.clone(),
-    }
+    Peer { name, incarnation: agreed.incarnation, address: connection.remote_address(), build_id: agreed.build_id.clone() }
 }
 
 /// Who the peer is, by the certificate that TLS has verified.

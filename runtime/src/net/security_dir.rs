@@ -36,13 +36,13 @@ pub struct SecurityDir {
 }
 
 impl SecurityDir {
-    /// Opens the directory, or makes it with a new authority. What is there is used again; a controller's certificate that
+    /// Opens the directory, or makes it with a new authority of that name. What is there is used again, under the name that it
+    /// has: a directory that was moved is still the same cluster; a controller's certificate that
     /// is missing or about to expire is made anew.
     ///
     /// # Errors
     ///
-    /// When a key is readable by others, a file is broken, half of the authority is missing, or the authority is that of
-    /// another cluster.
+    /// When a key is readable by others, a file is broken, half of the authority is missing.
     pub fn open_or_create(directory: impl Into<PathBuf>, cluster: &str) -> Result<Self, SecurityDirError> {
         let directory = directory.into();
         private_file::create_directory(&directory)?;
@@ -50,13 +50,6 @@ impl SecurityDir {
             Some(authority) => authority,
             None => create_authority(&directory, cluster)?,
         };
-        if authority.cluster() != cluster {
-            return Err(SecurityDirError::OtherCluster {
-                directory,
-                found: authority.cluster().to_owned(),
-                expected: cluster.to_owned(),
-            });
-        }
         let controller = match load_controller(&directory, &authority)? {
             Some(controller) => controller,
             None => create_controller(&directory, &authority)?,
@@ -133,16 +126,6 @@ pub enum SecurityDirError {
         certificate: PathBuf,
         /// The file that is missing.
         key: PathBuf,
-    },
-    /// The authority is that of another cluster.
-    #[error("{} belongs to cluster {found:?}, not {expected:?}: use another profile directory for it", directory.display())]
-    OtherCluster {
-        /// The directory.
-        directory: PathBuf,
-        /// The cluster of the authority that is there.
-        found: String,
-        /// The cluster that was asked for.
-        expected: String,
     },
     /// A certificate or key file is no PEM.
     #[error("{} is not in PEM form: remove it, and a new one is made", path.display())]

@@ -69,6 +69,8 @@ struct State<S> {
     unfinished: usize,
     waiting: Waiting,
     last_report: Instant,
+    /// The task that the engine was told to be running, for the case that the worker does not survive it.
+    announced: Option<u32>,
     helper: Helper,
 }
 
@@ -110,6 +112,7 @@ impl<S: ReportSink> Outbox<S> {
             unfinished: 0,
             waiting: Waiting::new(now),
             last_report: now,
+            announced: None,
             helper: Helper::Asleep,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), helper: Condvar::new() });
@@ -125,6 +128,11 @@ impl<S: ReportSink> Outbox<S> {
         state.reporting = run.reporting;
         state.unfinished = run.arguments.len();
         state.waiting.first = run.first;
+        state.announced = None;
+        // Of a batch of one task, the engine knows what runs.
+        if state.unfinished > 1 && state.reporting == Reporting::Coalesced {
+            self.shared.wake_helper(&mut state);
+        }
     }
 
     /// Adds the outcome of the batch's next task.
@@ -141,10 +149,7 @@ impl<S: ReportSink> Outbox<S> {
             state.send();
             return Pushed::Sent;
         }
-        if state.helper == Helper::Asleep {
-            state.helper = Helper::Looks;
-            self.shared.helper.notify_one();
-        }
+        self.shared.wake_helper(&mut state);
         Pushed::Waits
     }
 }
@@ -160,6 +165,15 @@ impl<S> Shared<S> {
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         // Sinks do not panic; and what a panic in between would leave is at worst a report less.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Shared<S> {
+    fn wake_helper(&self, state: &mut State<S>) {
+        if state.helper == Helper::Asleep {
+            state.helper = Helper::Looks;
+            self.helper.notify_one();
+        }
     }
 }
 
@@ -182,11 +196,16 @@ impl<S: ReportSink> Shared<S> {
 }
 
 impl<S: ReportSink> State<S> {
-    /// Sends what has waited for long.
+    /// Sends what has waited for long, or tells which task it is that takes long.
     fn look(&mut self) {
         if self.waiting.is_empty() {
+            let alone = self.unfinished <= 1 || self.reporting == Reporting::Careful;
+            if !alone && self.announced != Some(self.waiting.first) && self.last_report.elapsed() >= STRAGGLERS_EVERY {
+                self.announced = Some(self.waiting.first);
+                self.send();
+            }
             // One who was dismissed meanwhile stays so.
-            if self.helper == Helper::Looks {
+            if alone && self.helper == Helper::Looks {
                 self.helper = Helper::Asleep;
             }
         } else if self.last_report.elapsed() >= REPORT_AFTER {

@@ -15,7 +15,7 @@ use rustix::{
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{
-    protocol::{Message, Ready, Start, decode_message, decoder, encode_message},
+    protocol::{Message, PROTOCOL, Ready, Start, decode_message, decoder, encode_message},
     serve::{MARKER, marker},
     testing::{OWN, batch, results},
     *,

@@ -63,7 +63,7 @@ pub(crate) enum Reporting {
     Careful,
 }
 
-/// The outcomes of consecutive tasks of a batch.
+/// The outcomes of consecutive tasks of a batch; none at all says that task `first` is running, and has been for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// The dispatch of the batch.

@@ -40,7 +40,8 @@ pub(super) fn results<R: DeserializeOwned>(reports: &[Report]) -> Vec<Result<R, 
     let first = reports.first().map_or(0, |report| report.first as usize);
     for report in reports {
         assert_eq!(report.first as usize, first + results.len(), "reports have no gaps");
-        assert!(report.outcomes.is_sound() && !report.outcomes.is_empty());
+        // One without outcomes says that a task takes long.
+        assert!(report.outcomes.is_sound());
         for (offset, value) in report.outcomes.values.iter().enumerate() {
             let failure = report.outcomes.failure(offset as u32).cloned();
             results.push(failure.map_or_else(|| Ok(decode(value).unwrap()), Err));

@@ -103,3 +103,16 @@ fn the_helper_ends_with_its_outbox() {
     // The helper holds the sender until it ends.
     assert!(reports.recv().is_err());
 }
+
+#[test]
+fn the_engine_hears_which_task_takes_long_if_it_could_be_another() {
+    let (outbox, reports) = outbox();
+    outbox.begin(&run(7, 3, Reporting::Coalesced));
+    // Nobody pushes: the first task takes long.
+    let report = reports.recv().unwrap();
+    assert_eq!((report.first, report.outcomes.len()), (7, 0));
+    outbox.push(ended(&outbox, Ok(b"a")));
+    assert_eq!(reports.recv().unwrap().first, 7);
+    let report = reports.recv().unwrap();
+    assert_eq!((report.first, report.outcomes.len()), (8, 0));
+}

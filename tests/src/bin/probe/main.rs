@@ -1,0 +1,82 @@
+//! The client program of the tests: each subcommand submits something and prints what became of it, as JSON in its last line.
+//!
+//! `probe SUBCOMMAND [ARGUMENT]... --profile-dir DIR`. Without arguments it was started by an engine, as a worker.
+
+mod ends;
+mod misuse;
+mod service;
+mod work;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use engineroom::{Client, Profile, Result};
+use serde::Serialize;
+
+/// What is on the command line.
+struct Options {
+    arguments: Vec<String>,
+    profile: Profile,
+}
+
+fn main() -> ExitCode {
+    let Some(options) = Options::parse(env::args().skip(1)) else {
+        return misuse::without_arguments();
+    };
+    if options.arguments.first().is_none_or(|name| name != "uninitialised") {
+        engineroom::init();
+    }
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let name = options.arguments.first().map(String::as_str).unwrap_or_default();
+    match name {
+        "sleep-map" => work::sleep_map(options),
+        "big" => work::big(options),
+        "flood" => work::flood(options),
+        "ping" => work::ping(options),
+        "submit" => work::submit(options),
+        "abort" => work::abort(options),
+        "direct" => work::direct(options),
+        "await-end" => work::await_end(options),
+        "timeouts" => work::timeouts(options),
+        "async" => work::run_async(options),
+        "failures" => ends::failures(options),
+        "poison" => ends::poison(options),
+        "uninitialised" | "squares" => misuse::squares(options),
+        "service" => service::serve(options),
+        "named" => service::call(options),
+        "named-wrongly" => service::call_wrongly(options),
+        other => panic!("there is no subcommand {other:?}"),
+    }
+}
+
+impl Options {
+    fn parse(arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let mut arguments: Vec<String> = arguments.collect();
+        let at = arguments.iter().position(|argument| argument == "--profile-dir")?;
+        let directory = PathBuf::from(arguments.get(at + 1)?);
+        arguments.truncate(at);
+        Some(Self { arguments, profile: Profile::in_dir(directory) })
+    }
+
+    fn client(&self) -> Result<Client> {
+        Client::connect(&self.profile)
+    }
+
+    /// A number on the command line.
+    fn number(&self, place: usize) -> u64 {
+        self.arguments.get(place).and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("argument {place} is a number"))
+    }
+}
+
+/// Prints a value as one line of JSON.
+fn print(value: &impl Serialize) {
+    println!("{}", serde_json::to_string(value).expect("what the probe prints can be JSON"));
+}
