@@ -25,6 +25,10 @@ use crate::proto::{handshake::Incarnation, packet::CloseCode};
 /// How long an orderly end waits for the transport once all actors are done, so that the peers hear of it.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
+/// How long it waits after that for the connections' own end. What had to arrive has been acknowledged by then, so that only
+/// the reason of the end is at stake; a program shall not seem to hang on its way out.
+const CLOSE_MAX: Duration = Duration::from_millis(50);
+
 /// How often an orderly end looks whether the links have sent what they held.
 const FLUSH_CHECK: Duration = Duration::from_millis(1);
 
@@ -260,7 +264,7 @@ impl Node {
                 endpoint.wait_idle().await;
             }
         };
-        let _ = tokio::time::timeout(FAREWELL_MAX, idle).await;
+        let _ = tokio::time::timeout(CLOSE_MAX, idle).await;
     }
 }
 

@@ -37,7 +37,7 @@ pub enum BundleError {
         /// What the system says.
         source: io::Error,
     },
-    /// The executable is larger than [`BUNDLE_BYTES_MAX`].
+    /// The executable is larger than any bundle may be: 1 GiB.
     #[error(
         "this program's executable has {bytes} bytes, more than the {BUNDLE_BYTES_MAX} that travel: strip it of debug symbols"
     )]

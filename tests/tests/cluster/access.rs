@@ -55,7 +55,7 @@ fn a_client_that_must_not_in_is_refused_within_five_seconds_and_told_why() {
 
     let mut texts = Vec::new();
     // As it is: its controller does not run.
-    texts.push(assert_refused("a cluster that does not run", &hello(&lab, &foreign), &["client.json"]));
+    texts.push(assert_refused("a cluster that does not run", &hello(&lab, &foreign), &["nothing answers at 127.0.0.1"]));
     // The other cluster's file, for this cluster's address: this controller's certificate is not of the other's authority.
     let ended = hello(&lab, &mixed(&lab, &foreign, &[("address", &own)]));
     texts.push(assert_refused("another cluster's file", &ended, &["mixed.json"]));

@@ -1,6 +1,14 @@
 //! Whole clusters over real processes and sockets.
 
 mod access;
+mod clients;
+mod failures;
+mod lifecycle;
+mod loss;
+mod misuse;
+mod programs;
+mod services;
+mod volume;
 
 /// The client program of these tests.
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");

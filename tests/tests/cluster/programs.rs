@@ -1,0 +1,65 @@
+//! The example programs, on engines that have never seen them.
+
+use std::{fs, path::PathBuf};
+
+use engineroom_tests::Lab;
+
+/// The social network that the main job runs on, where it is at hand: 4,039 nodes in one component.
+const NETWORK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/facebook_combined.txt");
+
+/// A network to simulate on. With T = 1 an outbreak reaches all of it.
+fn network(lab: &Lab) -> PathBuf {
+    if fs::exists(NETWORK).is_ok_and(|there| there) {
+        return NETWORK.into();
+    }
+    let ring: String = (0..500).map(|node| format!("{node} {}\n{node} {}\n", (node + 1) % 500, (node + 7) % 500)).collect();
+    let path = lab.path().join("ring.txt");
+    fs::write(&path, ring).unwrap();
+    path
+}
+
+#[test]
+fn programs_run_on_the_engines_of_two_nodes_that_have_never_seen_them() {
+    let lab = Lab::new();
+    let (_first, _controller) = lab.cluster(2);
+    let _second = lab.engine_node(2);
+
+    let factorial = lab.run("factorial", ["--engines", "4"]).success();
+    let lines: Vec<&str> = factorial.stdout.lines().collect();
+    assert_eq!((lines.len(), lines[1], lines[3]), (6, "6! = 720", "20! = 2432902008176640000"));
+
+    let hello = lab.run("hello", [""; 0]).success();
+    assert!(hello.stdout.contains("[0, 1, 4, 9, 16, 25, 36, 49, 64, 81]"), "{}", hello.stdout);
+    assert!(hello.stdout.contains("22539340290692258087863249"), "{}", hello.stdout);
+
+    let pi = lab.run("pi", ["--points", "1000000"]).success();
+    assert!(pi.stdout.contains("on 4 engines"), "{}", pi.stdout);
+    let estimate: f64 = pi.stdout.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert!((estimate - std::f64::consts::PI).abs() < 0.01, "{}", pi.stdout);
+
+    let network = network(&lab);
+    let network = ["--network", network.to_str().unwrap()];
+    let ended = lab.run("epidemic", network.into_iter().chain(["--points", "2", "--repetitions", "8", "--csv", "curve.csv"])).success();
+    let curve = fs::read_to_string(lab.path().join("curve.csv")).unwrap();
+    let last = curve.lines().last().unwrap();
+    // With T = 1 the outbreak is all nodes, every time.
+    assert_eq!(last, "1.000000,1.000000,0.000000,,8", "{}", ended.stdout);
+    assert!(fs::read_to_string(lab.path().join("epidemic.svg")).unwrap().contains("</svg>"));
+}
+
+#[test]
+fn one_seed_makes_one_curve_whatever_the_engines() {
+    let lab = Lab::new();
+    let (_node, _controller) = lab.cluster(3);
+    let small = "--nodes 1000 --points 4 --repetitions 12 --seed 5 --csv";
+    let mut curves = Vec::new();
+    for (file, cluster) in [("a", "--engines 1"), ("b", "--engines 4"), ("c", "--profile-dir profile --engines 3")] {
+        let mut command = lab.command("epidemic");
+        command.args(small.split(' ')).arg(file).args(cluster.split(' '));
+        engineroom_tests::Process::start("epidemic", &mut command).finish().success();
+        curves.push(fs::read_to_string(lab.path().join(file)).unwrap());
+    }
+    assert!(curves[0].starts_with("t,mean_size,std_error,theory,outbreaks\n") && curves[0].lines().count() == 5, "{}", curves[0]);
+    assert_eq!(curves[0], curves[1]);
+    assert_eq!(curves[0], curves[2]);
+}

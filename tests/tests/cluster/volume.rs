@@ -1,0 +1,43 @@
+//! Many tasks.
+
+use engineroom_tests::{Lab, memory_peak_mib, wait_for};
+
+use crate::PROBE;
+
+/// The most memory that a program may take for a map of any length, in MiB.
+const MEMORY_LIMIT_MIB: u64 = 300;
+
+#[test]
+fn a_lazy_map_of_millions_needs_little_memory() {
+    let lab = Lab::new();
+    let (_engines, controller) = lab.cluster(2);
+    let ended = lab.run("lazy", ["--items", "2000000"]).success();
+    assert!(ended.stdout.contains("sum   3999998000000\n"), "{}", ended.stdout);
+    let peak = ended.stdout.lines().find_map(|line| line.strip_prefix("peak ")).expect("it tells its peak");
+    let client: u64 = peak.split_whitespace().next().unwrap().parse().unwrap();
+    let controller = memory_peak_mib(controller.pid());
+    eprintln!("client {client} MiB, controller {controller} MiB\n{}", ended.stdout);
+    assert!(client < MEMORY_LIMIT_MIB && controller < MEMORY_LIMIT_MIB, "client {client} MiB, controller {controller} MiB");
+}
+
+#[test]
+fn a_client_with_a_million_tasks_does_not_hold_up_another() {
+    let lab = Lab::new();
+    let (_engines, _controller) = lab.cluster(2);
+    let mut flood = lab.start(PROBE, ["flood", "1000000"]);
+    flood.wait_line("queued");
+    let waiting = wait_for("a long queue", || {
+        let status = lab.status();
+        status.clients.into_iter().find(|client| client.queued > 100_000 && client.running > 0)
+    });
+    assert_eq!(waiting.waiting.as_deref(), Some("all engines are busy"), "{waiting:?}");
+    assert!(waiting.address.is_some() && waiting.jobs == 1, "{waiting:?}");
+
+    let median_us: u64 = lab.run(PROBE, ["ping", "200"]).success().json();
+    assert!(flood.is_running());
+    eprintln!("median round trip beside a million queued tasks: {median_us} us");
+    // A tenth of it is aimed at; tests run side by side.
+    assert!(median_us < 100_000, "{median_us} us");
+    flood.close_stdin();
+    flood.finish().success();
+}
