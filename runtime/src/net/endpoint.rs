@@ -1,4 +1,4 @@
-//! Taking links and dialling them: what lies between a bare QUIC connection and a [`Link`](super::link::Link).
+//! Taking links and dialling them: what lies between a bare QUIC connection and a [`Link`].
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
