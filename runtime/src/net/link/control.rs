@@ -1,0 +1,84 @@
+//! The two tasks of a link's control stream.
+
+use std::{rc::Rc, sync::atomic::Ordering};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use super::{Deliver, Link};
+use crate::net::gate::Gate;
+use crate::proto::{
+    frame::Decoder,
+    packet::{CloseCode, Packet},
+};
+
+/// How many frames one write takes. Bounds the time for which one link keeps the node thread.
+const FRAMES_PER_WRITE: usize = 1024;
+
+/// How many bytes the reader takes from the stream at once.
+const READ_BYTES: usize = 256 << 10;
+
+async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
+    let mut frames = Vec::with_capacity(FRAMES_PER_WRITE);
+    loop {
+        let received = tokio::select! {
+            received = queue.recv_many(&mut frames, FRAMES_PER_WRITE) => received,
+            // Ends this task with the link, although handles of it live on.
+            _ = link.0.connection.closed() => return,
+        };
+        let bytes: usize = frames.iter().map(Bytes::len).sum();
+        if received == 0 || stream.write_all_chunks(&mut frames).await.is_err() {
+            return;
+        }
+        frames.clear();
+        link.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Reads until the stream ends; the text says why it did.
+async fn read_control(
+    link: &Link,
+    mut stream: quinn::RecvStream,
+    mut decoder: Decoder,
+    gate: Gate,
+    deliver: std::rc::Rc<dyn Deliver>,
+) -> String {
+    loop {
+        loop {
+            let packet = match decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => Packet::parse(frame).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let done = match packet {
+                Ok(packet) => link.packet(deliver.as_ref(), &gate, packet),
+                Err(text) => {
+                    tracing::warn!(peer = %link.peer().name, "a peer broke the protocol: {text}");
+                    link.close(CloseCode::ProtocolViolation, &text);
+                    Err(format!("it broke the protocol: {text}"))
+                }
+            };
+            if let Err(reason) = done {
+                return reason;
+            }
+        }
+        match stream.read_chunk(READ_BYTES, true).await {
+            Ok(Some(chunk)) => decoder.push(&chunk.bytes),
+            Ok(None) => return "the other side closed the stream".into(),
+            Err(quinn::ReadError::ConnectionLost(error)) => return describe_end(&error),
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+fn describe_end(error: &quinn::ConnectionError) -> String {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            format!("the other side closed it: {}", String::from_utf8_lossy(&close.reason))
+        }
+        quinn::ConnectionError::TimedOut => "the other side has been silent for too long".into(),
+        quinn::ConnectionError::LocallyClosed => "this side closed it".into(),
+        other => other.to_string(),
+    }
+}
+
