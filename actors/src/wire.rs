@@ -65,7 +65,7 @@ pub(crate) struct JobHeader {
     pub target: String,
     /// For a direct view: which engines, and how many consecutive tasks each gets. Empty: any engine.
     pub direct: Vec<(EngineId, u32)>,
-    /// How many tasks go to an engine at once; 0 lets the scheduler find out.
+    /// How many tasks go to an engine at once, as far as the scheduler's bounds allow; 0 lets it find out.
     pub chunk: u32,
     pub label: Option<String>,
     /// The submitting client's number for its subscription to the results.
@@ -109,16 +109,20 @@ remote_message!(QueryCluster, "query-cluster", ClusterStatus);
 /// Client to scheduler: tell me now and henceforth which engines there are.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct WatchEngines;
-remote_message!(WatchEngines, "watch-engines", Vec<EngineInfo>);
+remote_message!(WatchEngines, "watch-engines", EnginesChanged);
 
 /// Scheduler to client: the engines are these now.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct EnginesChanged {
+    /// Grows with every change while the controller lives. Long lists can be overtaken: the highest version counts, of those
+    /// that came by one link.
+    pub version: u64,
     pub engines: Vec<EngineInfo>,
 }
 remote_message!(EnginesChanged, "engines-changed", ());
 
-/// Client to store: send me the results of these tasks, those there are and those to come.
+/// Client to store: send me the results of these tasks, those there are and those to come. No tasks at all end the
+/// subscription.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Subscribe {
     pub job: JobId,
@@ -146,8 +150,8 @@ pub(crate) struct JobCounts {
 pub(crate) struct Taken {
     pub job: JobId,
     pub subscription: u64,
-    /// The numbers of the [`Results`] that were taken.
-    pub sequence: Vec<u64>,
+    /// The runs that were taken, by their first task.
+    pub runs: Vec<u32>,
     /// How many more bytes may be sent.
     pub grant_bytes: u64,
 }
@@ -165,10 +169,7 @@ remote_message!(QueryStatus, "query-status", StatusCounts);
 pub(crate) struct Results {
     pub job: JobId,
     pub subscription: u64,
-    /// The number of this message within its subscription.
-    pub sequence: u64,
-    pub run: Option<Run>,
-    pub counts: JobCounts,
+    pub run: Run,
 }
 remote_message!(Results, "results", ());
 
@@ -182,6 +183,43 @@ pub(crate) struct Run {
     /// When they were submitted, in microseconds since the Unix epoch by the controller's clock.
     pub submitted_us: u64,
     pub body: RunBody,
+}
+
+impl Run {
+    /// Whether its parts fit together. False only for what a broken or hostile peer sent.
+    pub(crate) fn is_sound(&self) -> bool {
+        let fits = match &self.body {
+            RunBody::Ran(outcomes) => outcomes.is_sound() && outcomes.len() == self.count as usize,
+            RunBody::Ended(_) => true,
+        };
+        fits && self.first.checked_add(self.count).is_some()
+    }
+
+    /// The end of its tasks.
+    pub(crate) fn end(&self) -> u32 {
+        self.first.saturating_add(self.count)
+    }
+
+    /// What it counts for in a window, in bytes; both sides count the same. The fixed part bounds the number of messages.
+    pub(crate) fn window_bytes(&self) -> u64 {
+        256 + match &self.body {
+            RunBody::Ran(outcomes) => outcomes.bytes() as u64,
+            RunBody::Ended(_) => 64,
+        }
+    }
+
+    /// How many of its tasks within `first..end` have no value.
+    pub(crate) fn failed_within(&self, first: u32, end: u32) -> u32 {
+        let (start, stop) = (self.first.max(first), self.end().min(end));
+        match &self.body {
+            RunBody::Ended(_) => stop.saturating_sub(start),
+            RunBody::Ran(outcomes) => {
+                let within = |at: &u32| (start..stop).contains(&(self.first + at));
+                // At most as many as there are tasks, which is a u32.
+                outcomes.failures.iter().filter(|(at, _)| within(at)).count() as u32
+            }
+        }
+    }
 }
 
 /// What became of the tasks of a [`Run`].

@@ -22,15 +22,16 @@ use crate::net::{
 };
 use crate::proto::{handshake::Incarnation, packet::CloseCode};
 
-/// How long an orderly end waits for the transport once all actors are done, so that the peers hear of it.
+/// How long an orderly end waits, once all actors are done, for long messages to arrive, and after that for the peers to read
+/// everything up to the goodbye. Those that don't read get no more.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 /// How long it waits after that for the connections' own end. What had to arrive has been acknowledged by then, so that only
 /// the reason of the end is at stake; a program shall not seem to hang on its way out.
 const CLOSE_MAX: Duration = Duration::from_millis(50);
 
-/// How often an orderly end looks whether the links have sent what they held.
-const FLUSH_CHECK: Duration = Duration::from_millis(1);
+/// How often an orderly end looks whether the peers have what they were sent.
+const FAREWELL_CHECK: Duration = Duration::from_millis(1);
 
 /// What happens to a node's links.
 #[derive(Debug)]
@@ -248,13 +249,12 @@ impl Node {
     /// Sends what the links hold, tells the peers, and closes.
     async fn farewell(&self) {
         let links: Vec<Link> = self.0.links.borrow().values().cloned().collect();
+        // A goodbye would overtake them.
+        settle(|| links.iter().all(Link::bulk_has_arrived)).await;
         links.iter().for_each(|link| link.say_goodbye(CloseCode::Drain, "it is shutting down"));
-        let flushed = async {
-            while !links.iter().all(Link::is_flushed) {
-                tokio::time::sleep(FLUSH_CHECK).await;
-            }
-        };
-        let _ = tokio::time::timeout(FAREWELL_MAX, flushed).await;
+        // Whoever has read the goodbye has read all that was told before it, and closes the link. To close it here would
+        // throw away what is still under way.
+        settle(|| self.0.links.borrow().is_empty()).await;
         let endpoints = std::mem::take(&mut *self.0.endpoints.borrow_mut());
         for endpoint in &endpoints {
             endpoint.close(quinn::VarInt::from_u32(CloseCode::Drain.code()), b"it is shutting down");
@@ -266,6 +266,16 @@ impl Node {
         };
         let _ = tokio::time::timeout(CLOSE_MAX, idle).await;
     }
+}
+
+/// Waits until it is so, for [`FAREWELL_MAX`] at most.
+async fn settle(is_so: impl Fn() -> bool) {
+    let settled = async {
+        while !is_so() {
+            tokio::time::sleep(FAREWELL_CHECK).await;
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL_MAX, settled).await;
 }
 
 impl fmt::Debug for Node {

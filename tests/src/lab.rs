@@ -161,6 +161,7 @@ impl Drop for Lab {
 fn program_path(name: &str) -> PathBuf {
     let own = env::current_exe().expect("a process has an executable");
     let directory = own.ancestors().find(|directory| directory.join(name).is_file());
-    let directory = directory.unwrap_or_else(|| panic!("there is no program {name} beside {}: run `cargo test --release --workspace`", own.display()));
+    let directory = directory
+        .unwrap_or_else(|| panic!("there is no program {name} beside {}: run `cargo test --release --workspace`", own.display()));
     directory.join(name)
 }

@@ -55,7 +55,10 @@ impl Process {
     pub fn start(name: &str, command: &mut Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| {
-            panic!("{:?} cannot be started ({error}): run `cargo test --release --workspace`, which builds it", command.get_program())
+            panic!(
+                "{:?} cannot be started ({error}): run `cargo test --release --workspace`, which builds it",
+                command.get_program()
+            )
         });
         let out = Stream::of(child.stdout.take().expect("piped"));
         let err = Stream::of(child.stderr.take().expect("piped"));
@@ -205,7 +208,11 @@ impl Stream {
         self.wait_while(limit, |state| !state.ended).ended
     }
 
-    fn wait_while(&self, limit: Duration, mut condition: impl FnMut(&StreamState) -> bool) -> std::sync::MutexGuard<'_, StreamState> {
+    fn wait_while(
+        &self,
+        limit: Duration,
+        mut condition: impl FnMut(&StreamState) -> bool,
+    ) -> std::sync::MutexGuard<'_, StreamState> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(state, limit, |state| condition(state));
         waited.unwrap_or_else(PoisonError::into_inner).0

@@ -5,26 +5,31 @@ use std::{
     future::{IntoFuture, poll_fn},
     marker::PhantomData,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Poll, Waker},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 use super::{
     Client,
-    actor::{AbortTasks, Flush, Forget},
+    actor::{ANSWER_DEADLINE, AbortTasks, Flush},
     job::{Job, Notify},
     progress_bar,
+    received::Received,
     stream::{AsCompleted, InOrder},
     until,
-    wait::{block_on, block_until},
+    wait::block_until,
 };
 use crate::code::decode;
 use crate::error::{Error, Result};
-use crate::task::{EngineId, MessageId, TaskError, TaskOutput};
+use crate::task::{Cause, EngineId, MessageId, TaskError, TaskOutput};
 use crate::wire::{AbortCounts, Run, RunBody};
 
 /// What a result consists of: many values, or one.
@@ -98,6 +103,8 @@ pub struct TaskMetadata {
 pub struct AsyncResult<R, S = All> {
     client: Client,
     parts: Vec<Part>,
+    /// So many parts, from the first on, are known to be complete: results do not go away again.
+    complete: AtomicUsize,
     waiting: bool,
     _types: PhantomData<fn() -> (R, S)>,
 }
@@ -107,35 +114,27 @@ struct Part {
     job: Arc<Job>,
     first: u32,
     end: u32,
-    /// Whether the last handle of this job's tasks goes with this part.
-    owns_job: bool,
     read: bool,
 }
 
 impl<R, S> AsyncResult<R, S> {
     /// The tasks of a whole job, which no other handle has.
     pub(super) fn of_job(client: Client, job: Arc<Job>, count: u32) -> Self {
-        Self::new(client, vec![Part { job, first: 0, end: count, owns_job: true, read: false }])
+        Self::new(client, vec![Part { job, first: 0, end: count, read: false }])
     }
 
     /// One task of a job that others share.
     pub(super) fn of_task(client: Client, job: Arc<Job>, index: u32) -> Self {
-        Self::new(client, vec![Part { job, first: index, end: index + 1, owns_job: false, read: false }])
+        Self::new(client, vec![Part { job, first: index, end: index + 1, read: false }])
     }
 
     pub(super) fn of_parts(client: Client, parts: Vec<(Arc<Job>, u32, u32)>) -> Self {
-        let part = |(job, first, count): (Arc<Job>, u32, u32)| Part {
-            job,
-            first,
-            end: first.saturating_add(count),
-            owns_job: true,
-            read: false,
-        };
+        let part = |(job, first, count): (Arc<Job>, u32, u32)| Part { job, first, end: first.saturating_add(count), read: false };
         Self::new(client, parts.into_iter().map(part).collect())
     }
 
     fn new(client: Client, parts: Vec<Part>) -> Self {
-        Self { client, parts, waiting: false, _types: PhantomData }
+        Self { client, parts, complete: AtomicUsize::new(0), waiting: false, _types: PhantomData }
     }
 
     /// The ids of the tasks, in the order of the inputs. They can be stored, and their results asked for by another client.
@@ -159,11 +158,13 @@ impl<R, S> AsyncResult<R, S> {
 
     /// Whether all results are here, so that [`AsyncResult::get`] would not wait.
     pub fn ready(&self) -> bool {
+        self.open_windows();
         self.poll_ready(Waker::noop()).is_ready()
     }
 
     /// How far the tasks are.
     pub fn progress(&self) -> Progress {
+        self.open_windows();
         let sum = |count: fn(&Part) -> u32| self.parts.iter().map(|part| count(part) as usize).sum();
         Progress {
             done: sum(|part| part.job.inspect(|received| received.done_within(part.first, part.end))),
@@ -206,7 +207,9 @@ impl<R, S> AsyncResult<R, S> {
             let (number, job) = (part.job.number, part.job.id);
             let count = part.end - part.first;
             self.client.inner.actor.do_send(AbortTasks { number, job, first: part.first, count, answer });
-            let counts = block_on(answered).unwrap_or(Err(Error::Closed))?;
+            let answered = block_until(answered, until(Some(ANSWER_DEADLINE)));
+            let unanswered = || Error::NoAnswer(format!("no answer within {ANSWER_DEADLINE:?}"));
+            let counts = answered.ok_or_else(unanswered)?.unwrap_or(Err(Error::Closed))?;
             sum.queued += counts.queued;
             sum.active += counts.active;
         }
@@ -227,11 +230,14 @@ impl<R, S> AsyncResult<R, S> {
     }
 
     pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<Result<()>> {
-        for part in self.parts.iter().filter(|part| part.first < part.end) {
-            match part.job.poll_complete(part.first, part.end, waker) {
-                Poll::Ready(Ok(())) => {}
-                other => return other,
+        for (place, part) in self.parts.iter().enumerate().skip(self.complete.load(Ordering::Relaxed)) {
+            if part.first < part.end {
+                match part.job.poll_complete(part.first, part.end, waker) {
+                    Poll::Ready(Ok(())) => {}
+                    other => return other,
+                }
             }
+            self.complete.store(place + 1, Ordering::Relaxed);
         }
         for part in self.parts.iter().filter(|part| part.first == part.end) {
             if let Some(error) = part.job.failure() {
@@ -249,6 +255,18 @@ impl<R, S> AsyncResult<R, S> {
         }
     }
 
+    /// What is held unread must not keep the rest from coming to one who asks for it again and again.
+    fn open_windows(&self) {
+        for part in &self.parts {
+            notify(&self.client, &part.job, part.job.open_window());
+        }
+    }
+
+    /// One part, as job, first and end.
+    pub(super) fn range(&self, place: usize) -> Option<(&Arc<Job>, u32, u32)> {
+        self.parts.get(place).map(|part| (&part.job, part.first, part.end))
+    }
+
     /// The parts, as job, first and end.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (&Arc<Job>, u32, u32)> {
         self.parts.iter().map(|part| (&part.job, part.first, part.end))
@@ -262,11 +280,11 @@ impl<R, S> AsyncResult<R, S> {
         }
     }
 
-    /// The program has the result of the task at this position, and reads each position once.
-    pub(super) fn read_one(&mut self, job: &Arc<Job>, first: u32, end: u32) {
-        notify(&self.client, job, job.read(first, end));
-        for part in self.parts.iter_mut().filter(|part| Arc::ptr_eq(&part.job, job)) {
+    /// The program has the result of a task of that part, and reads each task once.
+    pub(super) fn read_one(&mut self, place: usize, index: u32) {
+        if let Some(part) = self.parts.get_mut(place) {
             part.read = true;
+            notify(&self.client, &part.job, part.job.read(index, index + 1));
         }
     }
 }
@@ -328,9 +346,9 @@ impl<R: DeserializeOwned, S: Shape> AsyncResult<R, S> {
         let mut each = Vec::with_capacity(self.len());
         for part in &self.parts {
             for index in part.first..part.end {
-                let id = MessageId { job: part.job.id, index };
-                let read = part.job.inspect(|received| received.find(index).map(|(run, offset)| read_task(id, run, offset)));
-                each.push(read.unwrap_or(Err(Error::UnknownJob(part.job.id)))?);
+                let found = part.job.inspect(|received| TaskValue::find(received, index));
+                let value = found.ok_or(Error::UnknownJob(part.job.id))?;
+                each.push(value.decode(MessageId { job: part.job.id, index })?);
             }
         }
         self.mark_read();
@@ -358,9 +376,6 @@ impl<R, S> Drop for AsyncResult<R, S> {
                 part.job.end_wait();
             }
             notify(&self.client, &part.job, part.job.release(part.first, part.end));
-            if part.owns_job {
-                self.client.inner.actor.do_send(Forget(part.job.number));
-            }
         }
     }
 }
@@ -379,18 +394,35 @@ pub(super) fn notify(client: &Client, job: &Job, notify: Notify) {
     }
 }
 
-/// The value or error of one task of a run. The outer error is that its bytes are no `R`.
-pub(super) fn read_task<R: DeserializeOwned>(id: MessageId, run: &Run, offset: u32) -> Result<Result<R, TaskError>> {
-    let failed = |cause| TaskError { id, engine: run.engine, attempt: run.attempt, cause };
-    match &run.body {
-        RunBody::Ended(cause) => Ok(Err(failed(cause.clone()))),
-        RunBody::Ran(outcomes) => {
-            if let Some(cause) = outcomes.failure(offset) {
-                return Ok(Err(failed(cause.clone())));
+/// The result of one task, not decoded yet: decoding takes what time it takes, and the job's lock is not held meanwhile.
+pub(super) struct TaskValue {
+    engine: Option<EngineId>,
+    attempt: u32,
+    value: Result<Bytes, Cause>,
+}
+
+impl TaskValue {
+    /// The result of a task, if it has come.
+    pub(super) fn find(received: &Received, index: u32) -> Option<Self> {
+        let (run, offset) = received.find(index)?;
+        let value = match &run.body {
+            RunBody::Ended(cause) => Err(cause.clone()),
+            RunBody::Ran(outcomes) => match outcomes.failure(offset) {
+                Some(cause) => Err(cause.clone()),
+                None => Ok(outcomes.values.share(offset as usize).unwrap_or_default()),
+            },
+        };
+        Some(Self { engine: run.engine, attempt: run.attempt, value })
+    }
+
+    /// The value or error of the task. The outer error is that its bytes are no `R`.
+    pub(super) fn decode<R: DeserializeOwned>(self, id: MessageId) -> Result<Result<R, TaskError>> {
+        match self.value {
+            Err(cause) => Ok(Err(TaskError { id, engine: self.engine, attempt: self.attempt, cause })),
+            Ok(bytes) => {
+                let wrong = |text| Error::WrongType { id, expected: std::any::type_name::<R>(), text };
+                decode(&bytes).map(Ok).map_err(|error| wrong(error.to_string()))
             }
-            let bytes = outcomes.values.item(offset as usize).unwrap_or_default();
-            let wrong = |text| Error::WrongType { id, expected: std::any::type_name::<R>(), text };
-            decode(bytes).map(Ok).map_err(|error| wrong(error.to_string()))
         }
     }
 }

@@ -2,27 +2,21 @@
 //! program's threads and the client actor.
 
 use std::{
-    collections::VecDeque,
+    collections::BTreeMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
 };
 
-use super::received::{Acknowledgement, Received};
+use super::{
+    feed::{Feed, Part},
+    received::{Acknowledgement, Received},
+};
 use crate::error::Error;
-use crate::task::{JobId, Packed, PackedBuilder};
-use crate::wire::{JobHeader, Results};
+use crate::task::JobId;
+use crate::wire::{JobHeader, Run};
 
 /// How many bytes of results of one job may be under way to a program that does not read them yet.
 pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
-
-/// How many bytes of arguments travel in one message. Below the bound of what travels inline, so that runs keep their order.
-const CHUNK_BYTES: usize = 24 << 10;
-
-/// How many tasks travel in one message.
-const CHUNK_TASKS: usize = 8192;
-
-/// How many tasks a job may have.
-pub(crate) const TASKS_MAX: u32 = u32::MAX;
 
 /// A job of this client, or one whose results it has asked for.
 #[derive(Debug)]
@@ -40,178 +34,168 @@ struct State {
     feed: Feed,
     received: Received,
     acknowledgement: Acknowledgement,
-    /// The actor has been told that there is something to send.
+    /// The actor has been told that there is something to do.
     notified: bool,
     /// Nothing more will come, and why.
     failure: Option<Error>,
-    wakers: Vec<Waker>,
+    /// Those who wait for a certain task, by its index.
+    waiting: BTreeMap<u32, Vec<Waker>>,
+    /// Those who wait for any task.
+    waiting_for_any: Vec<Waker>,
     waiters: usize,
-    released_count: u64,
-}
-
-/// The submission of a job.
-#[derive(Debug, Default)]
-struct Feed {
-    /// With the first run only.
-    header: Option<JobHeader>,
-    chunks: VecDeque<Packed>,
-    builder: PackedBuilder,
-    /// The index of the next task to be added.
-    next: u32,
-    /// The index of the first task that has not been given to the actor.
-    sent: u32,
-    /// No more tasks will be added.
-    closed: bool,
-    /// The actor has been given the end of the job.
-    ended: bool,
-}
-
-/// A part of a submission, as it goes to the controller.
-#[derive(Clone, Debug)]
-pub(crate) struct Part {
-    pub open: Option<JobHeader>,
-    pub first: u32,
-    pub arguments: Packed,
-    pub closed: bool,
+    /// Tasks that the program has no more use for.
+    released: u64,
+    /// Tasks that handles were made for, of a job that another client submitted.
+    asked: u64,
 }
 
 /// What the caller has to do after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum Notify {
-    /// Tell the actor that there is something to send.
+    /// Tell the actor that there is something to do.
     Actor,
     /// Nothing: it knows.
     Nobody,
 }
 
+/// What a caller waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WaitFor {
+    /// The result of this task.
+    Task(u32),
+    /// Any result.
+    Any,
+}
+
 impl Job {
     /// A job to be submitted.
     pub fn new(id: JobId, number: u64, header: JobHeader) -> Self {
-        let feed = Feed { header: Some(header), ..Feed::default() };
-        Self::with(id, number, feed, None)
+        Self::with(id, number, Feed::new(header), None, 0)
     }
 
-    /// A job of which only results are wanted.
-    pub fn foreign(id: JobId, number: u64) -> Self {
-        Self::with(id, number, Feed { closed: true, ended: true, ..Feed::default() }, None)
+    /// A job of which only the results of so many tasks are wanted.
+    pub fn foreign(id: JobId, number: u64, asked: u64) -> Self {
+        Self::with(id, number, Feed::ended(), None, asked)
     }
 
     /// A job that could not even be begun.
     pub fn failed(error: Error) -> Self {
-        Self::with(JobId::fresh(), 0, Feed { closed: true, ended: true, ..Feed::default() }, Some(error))
+        Self::with(JobId::fresh(), 0, Feed::ended(), Some(error), 0)
     }
 
-    fn with(id: JobId, number: u64, feed: Feed, failure: Option<Error>) -> Self {
+    fn with(id: JobId, number: u64, feed: Feed, failure: Option<Error>, asked: u64) -> Self {
         let state = State {
             feed,
             received: Received::default(),
             acknowledgement: Acknowledgement::default(),
             notified: false,
             failure,
-            wakers: Vec::new(),
+            waiting: BTreeMap::new(),
+            waiting_for_any: Vec::new(),
             waiters: 0,
-            released_count: 0,
+            released: 0,
+            asked,
         };
         Self { id, number, state: Mutex::new(state), released: Condvar::new() }
     }
 
-    /// Adds a task; its index, or the error when its argument cannot be encoded or the job is full.
-    pub fn push(&self, encode: impl FnOnce(&mut Vec<u8>) -> Result<(), String>) -> Result<(u32, Notify), Error> {
+    /// Adds a task with this encoded argument; its index.
+    pub fn push(&self, argument: &[u8]) -> Result<(u32, Notify), Error> {
         let mut state = self.lock();
-        let feed = &mut state.feed;
-        if feed.next == TASKS_MAX {
-            return Err(Error::Submit(format!("a job has at most {TASKS_MAX} tasks: split the inputs over several maps")));
-        }
-        let index = feed.next;
-        let encoded = feed.builder.push_with(encode);
-        encoded.map_err(|error| Error::Submit(format!("input {index} cannot be encoded: {error}")))?;
-        feed.next += 1;
-        if feed.builder.bytes() >= CHUNK_BYTES || feed.builder.len() >= CHUNK_TASKS {
-            feed.cut();
-        }
+        let index = state.feed.push(argument)?;
         Ok((index, state.notify()))
     }
 
     /// No more tasks will be added.
     pub fn close(&self) -> Notify {
         let mut state = self.lock();
-        state.feed.closed = true;
-        state.notify()
+        state.feed.close();
+        let notify = state.notify();
+        // Whoever waits for the next task of an endless map learns that there is none.
+        wake(state.take_all_wakers());
+        notify
     }
 
     /// How many tasks there are so far, and whether there will be no more.
     pub fn length(&self) -> (u32, bool) {
         let state = self.lock();
-        (state.feed.next, state.feed.closed)
+        (state.feed.length(), state.feed.is_closed())
     }
 
     /// The bytes of arguments that wait for the actor.
     pub fn waiting_bytes(&self) -> usize {
-        let state = self.lock();
-        state.feed.chunks.iter().map(Packed::bytes).sum::<usize>() + state.feed.builder.bytes()
+        self.lock().feed.waiting_bytes()
     }
 
     /// Whether its function travels with this program.
     pub fn needs_bundle(&self) -> bool {
-        self.lock().feed.header.as_ref().is_some_and(|header| header.function.bundle().is_some())
+        self.lock().feed.needs_bundle()
     }
 
     /// The next part to be submitted, if there is one.
     pub fn take_part(&self) -> Option<Part> {
         let mut state = self.lock();
         state.notified = false;
-        let feed = &mut state.feed;
-        if feed.chunks.is_empty() {
-            feed.cut();
-        }
-        let arguments = feed.chunks.pop_front().unwrap_or_default();
-        let last = feed.closed && feed.chunks.is_empty() && feed.builder.is_empty();
-        if arguments.is_empty() && (!last || feed.ended) {
-            return None;
-        }
-        let first = feed.sent;
-        // A chunk has at most `CHUNK_TASKS` tasks.
-        feed.sent += arguments.len() as u32;
-        feed.ended = last;
-        Some(Part { open: feed.header.take(), first, arguments, closed: last })
+        state.feed.take_part()
     }
 
-    /// Whether the actor has been given everything.
+    /// Whether the actor has been given all tasks below `end`, or all that there are.
+    pub fn is_fed_until(&self, end: u32) -> bool {
+        self.lock().feed.is_fed_until(end)
+    }
+
+    /// Whether nothing is left to be submitted, now.
     pub fn is_fed(&self) -> bool {
+        self.lock().feed.is_fed()
+    }
+
+    /// Whether the job is submitted to its end and the program has no use for any of its results any more.
+    pub fn is_over(&self) -> bool {
         let state = self.lock();
-        state.failure.is_some()
-            || (state.feed.chunks.is_empty() && state.feed.builder.is_empty() && state.feed.closed == state.feed.ended)
+        state.feed.is_done() && state.released >= state.asked + u64::from(state.feed.length())
     }
 
     /// What is to be told to the store, if anything.
     pub fn take_acknowledgement(&self) -> Option<Acknowledgement> {
         let mut state = self.lock();
-        state.notified = false;
         let acknowledgement = std::mem::take(&mut state.acknowledgement);
         (!acknowledgement.is_empty()).then_some(acknowledgement)
     }
 
     /// Results have come.
-    pub fn receive(&self, results: Results) {
+    pub fn receive(&self, run: Run) {
         let mut state = self.lock();
-        if let Some(run) = results.run {
-            let bytes = run_bytes(&run);
-            let wanted_now = state.waiters > 0;
-            let acknowledgement = state.received.insert(results.sequence, run, bytes, wanted_now);
-            state.acknowledgement.add(acknowledgement);
+        let wanted_now = state.waiters > 0;
+        let (first, end) = (run.first, run.end());
+        let acknowledgement = state.received.insert(run, wanted_now);
+        state.acknowledgement.add(acknowledgement);
+        let mut wakers = std::mem::take(&mut state.waiting_for_any);
+        // Usually one or none is there, and a task has one waiter.
+        while let Some((&index, _)) = state.waiting.range(first..end).next() {
+            wakers.extend(state.waiting.remove(&index).unwrap_or_default());
         }
-        state.wake();
+        drop(state);
+        wake(wakers);
+    }
+
+    /// The link is back and the results are subscribed to anew: those of these ranges, as start and count.
+    pub fn resubscribe(&self) -> Vec<(u32, u32)> {
+        let mut state = self.lock();
+        state.received.forget_window();
+        state.acknowledgement.grant_bytes = 0;
+        let end = if state.feed.is_closed() { state.feed.length() } else { u32::MAX };
+        state.received.missing(0, end)
     }
 
     /// Nothing more will come.
     pub fn fail(&self, error: Error) {
         let mut state = self.lock();
         state.failure.get_or_insert(error);
-        state.feed.chunks.clear();
-        let _ = state.feed.builder.take();
-        state.wake();
+        state.feed.abandon();
+        let wakers = state.take_all_wakers();
         drop(state);
+        wake(wakers);
         self.released.notify_all();
     }
 
@@ -222,28 +206,31 @@ impl Job {
 
     /// Ready when all tasks of the range have ended, or when nothing more will come.
     pub fn poll_complete(&self, first: u32, end: u32, waker: &Waker) -> Poll<Result<(), Error>> {
-        self.poll(waker, |received| received.is_complete(first, end).then_some(()))
+        let mut state = self.lock();
+        match state.received.first_missing(first, end) {
+            None => Poll::Ready(Ok(())),
+            Some(missing) => state.pend(WaitFor::Task(missing), waker),
+        }
     }
 
-    /// Ready with the result of a task, as `read` makes it from the received results.
-    pub fn poll<T>(&self, waker: &Waker, read: impl FnOnce(&Received) -> Option<T>) -> Poll<Result<T, Error>> {
+    /// Ready with what `read` finds in the received results, or when nothing more will come.
+    pub fn poll<T>(&self, wait: WaitFor, waker: &Waker, read: impl FnOnce(&Received) -> Option<T>) -> Poll<Result<T, Error>> {
         let mut state = self.lock();
-        if let Some(value) = read(&state.received) {
-            return Poll::Ready(Ok(value));
+        match read(&state.received) {
+            Some(value) => Poll::Ready(Ok(value)),
+            None => state.pend(wait, waker),
         }
-        if let Some(error) = &state.failure {
-            return Poll::Ready(Err(error.clone()));
-        }
-        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
-        }
-        Poll::Pending
     }
 
     /// Somebody begins to wait: what is held unread must not keep the rest from coming.
     pub fn begin_wait(&self) -> Notify {
+        self.lock().waiters += 1;
+        self.open_window()
+    }
+
+    /// What is held unread must not keep the rest from coming.
+    pub fn open_window(&self) -> Notify {
         let mut state = self.lock();
-        state.waiters += 1;
         let acknowledgement = state.received.grant_all();
         state.acknowledge(acknowledgement)
     }
@@ -266,12 +253,14 @@ impl Job {
         state.acknowledge(acknowledgement)
     }
 
-    /// The program has no more use for the results of a range.
+    /// The program has no more use for the results of a range. Each task is released once.
     pub fn release(&self, first: u32, end: u32) -> Notify {
         let mut state = self.lock();
         let acknowledgement = state.received.release(first, end);
-        state.released_count += u64::from(end - first);
+        state.released += u64::from(end - first);
+        let over = state.feed.is_closed() && state.released >= state.asked + u64::from(state.feed.length());
         let notify = state.acknowledge(acknowledgement);
+        let notify = if over && notify == Notify::Nobody { state.notify() } else { notify };
         drop(state);
         self.released.notify_all();
         notify
@@ -280,22 +269,14 @@ impl Job {
     /// Blocks while `most` tasks have been added and not released. `false` when nothing more will come.
     pub fn wait_for_room(&self, most: u64) -> bool {
         let state = self.lock();
-        let full = |state: &mut State| state.failure.is_none() && u64::from(state.feed.next) >= state.released_count + most;
+        let full = |state: &mut State| state.failure.is_none() && u64::from(state.feed.length()) >= state.released + most;
         let state = self.released.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
         state.failure.is_none()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds this lock but an input's own `Serialize`, which leaves a builder without its item.
+        // Nothing panics while it holds this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Feed {
-    fn cut(&mut self) {
-        if !self.builder.is_empty() {
-            self.chunks.push_back(self.builder.take());
-        }
     }
 }
 
@@ -312,14 +293,27 @@ impl State {
         self.notify()
     }
 
-    fn wake(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+    fn pend<T>(&mut self, wait: WaitFor, waker: &Waker) -> Poll<Result<T, Error>> {
+        if let Some(error) = &self.failure {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let wakers = match wait {
+            WaitFor::Task(index) => self.waiting.entry(index).or_default(),
+            WaitFor::Any => &mut self.waiting_for_any,
+        };
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    fn take_all_wakers(&mut self) -> Vec<Waker> {
+        let mut wakers = std::mem::take(&mut self.waiting_for_any);
+        wakers.extend(std::mem::take(&mut self.waiting).into_values().flatten());
+        wakers
     }
 }
 
-fn run_bytes(run: &crate::wire::Run) -> u64 {
-    match &run.body {
-        crate::wire::RunBody::Ran(outcomes) => outcomes.bytes() as u64,
-        crate::wire::RunBody::Ended(_) => 64,
-    }
+fn wake(wakers: Vec<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
 }

@@ -9,14 +9,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use actix::Addr;
 use futures_util::Stream;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Client,
-    actor::{AbortTasks, AddJob, Flush, Forget},
-    async_result::{notify, read_task},
-    job::{Job, Notify},
+    Client, ClientActor,
+    actor::{AbortTasks, AddJob, Flush},
+    async_result::{TaskValue, notify},
+    job::{Job, Notify, WaitFor},
     wait::block_on,
 };
 use crate::code::encode;
@@ -57,25 +58,9 @@ impl<R> LazyMap<R> {
         if job.failure().is_none() {
             notify(&client, &job, job.begin_wait());
             client.inner.actor.do_send(AddJob(job.clone()));
-            let (fed, actor) = (job.clone(), client.inner.actor.clone());
-            let feeder = std::thread::Builder::new().name("engineroom-feed".into());
-            let spawned = feeder.spawn(move || {
-                let tell = |change: Notify| {
-                    if change == Notify::Actor {
-                        actor.do_send(Flush(fed.number));
-                    }
-                };
-                for input in inputs {
-                    if !fed.wait_for_room(outstanding_max) {
-                        return;
-                    }
-                    match fed.push(|out| encode(&input, out).map_err(|error| error.to_string())) {
-                        Ok((_, change)) => tell(change),
-                        Err(error) => return fed.fail(error),
-                    }
-                }
-                tell(fed.close());
-            });
+            let feeder = Feeder { job: job.clone(), actor: client.inner.actor.clone(), done: false };
+            let thread = std::thread::Builder::new().name("engineroom-feed".into());
+            let spawned = thread.spawn(move || feeder.feed(inputs, outstanding_max));
             if let Err(error) = spawned {
                 job.fail(Error::Start(format!("no thread could be started: {error}")));
             }
@@ -103,20 +88,18 @@ impl<R: DeserializeOwned> LazyMap<R> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let (id, index) = (MessageId { job: self.job.id, index: self.next }, self.next);
-        let read = |received: &super::received::Received| received.find(index).map(|(run, offset)| read_task(id, run, offset));
-        let read = match self.job.poll(waker, read) {
-            Poll::Ready(Ok(read)) => read,
-            Poll::Ready(Err(error)) => Err(error),
+        let index = self.next;
+        let found = self.job.poll(WaitFor::Task(index), waker, |received| TaskValue::find(received, index));
+        let read = match found {
+            Poll::Ready(found) => found.and_then(|found| found.decode(MessageId { job: self.job.id, index })),
             Poll::Pending => {
-                // The end of the inputs, too, wakes: the last results come after it, or it is found here.
-                if self.job.length() == (index, true) {
-                    self.ended = true;
-                    self.release();
-                    return Poll::Ready(None);
-                }
                 self.release();
-                return Poll::Pending;
+                // The end of the inputs wakes those who wait, so that it is found here.
+                if self.job.length() != (index, true) {
+                    return Poll::Pending;
+                }
+                self.ended = true;
+                return Poll::Ready(None);
             }
         };
         match read {
@@ -152,19 +135,66 @@ impl<R: DeserializeOwned> Stream for LazyMap<R> {
     }
 }
 
+/// Draws the inputs, on a thread of its own.
+struct Feeder {
+    job: Arc<Job>,
+    actor: Addr<ClientActor>,
+    done: bool,
+}
+
+impl Feeder {
+    fn feed<A: Serialize>(mut self, inputs: impl Iterator<Item = A>, outstanding_max: u64) {
+        let mut argument = Vec::new();
+        for input in inputs {
+            if !self.job.wait_for_room(outstanding_max) {
+                break;
+            }
+            argument.clear();
+            let index = self.job.length().0;
+            let encoded = encode(&input, &mut argument);
+            let encoded = encoded.map_err(|error| Error::Submit(format!("input {index} cannot be encoded: {error}")));
+            match encoded.and_then(|()| self.job.push(&argument)) {
+                Ok((_, change)) => self.tell(change),
+                Err(error) => {
+                    self.job.fail(error);
+                    break;
+                }
+            }
+        }
+        self.done = true;
+    }
+
+    fn tell(&self, change: Notify) {
+        if change == Notify::Actor {
+            self.actor.do_send(Flush(self.job.number));
+        }
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if !self.done {
+            self.job.fail(Error::Submit("the iterator of the inputs panicked".into()));
+        }
+        self.tell(self.job.close());
+    }
+}
+
 impl<R> Drop for LazyMap<R> {
     fn drop(&mut self) {
-        let (number, job) = (self.job.number, self.job.id);
-        let (length, closed) = self.job.length();
         self.release();
-        if !(self.ended && closed && self.next == length) {
+        // One that could not be begun has nothing to be ended.
+        if !self.ended && self.job.failure().is_none() {
+            // Ends the feeder, and the job at the controller, which otherwise expects more tasks.
             self.job.fail(Error::Closed);
+            let (number, job) = (self.job.number, self.job.id);
             let (answer, _) = tokio::sync::oneshot::channel();
             self.client.inner.actor.do_send(AbortTasks { number, job, first: 0, count: u32::MAX, answer });
-            // Ends the job at the controller, which otherwise expects more tasks.
-            notify(&self.client, &self.job, self.job.close());
         }
-        self.client.inner.actor.do_send(Forget(number));
+        self.job.end_wait();
+        let (length, _) = self.job.length();
+        notify(&self.client, &self.job, self.job.release(self.next, length.max(self.next)));
+        notify(&self.client, &self.job, self.job.close());
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod actor;
 mod async_result;
+mod feed;
 mod job;
 mod lazy;
 mod progress_bar;
 mod received;
 mod shared;
 mod stream;
+mod submission;
 mod upload;
 mod view;
 mod wait;
@@ -248,16 +250,17 @@ impl Client {
             return Err(Error::Closed);
         }
         let runs = runs_of(ids);
-        let mut jobs: HashMap<JobId, Fetch> = HashMap::new();
-        let mut parts = Vec::new();
-        for (id, first, count) in runs {
-            let number = self.inner.shared.next_number();
-            let fresh = || Fetch { job: Arc::new(Job::foreign(id, number)), ranges: Vec::new() };
-            let fetch = jobs.entry(id).or_insert_with(fresh);
-            fetch.ranges.push((first, count));
-            parts.push((fetch.job.clone(), first, count));
+        let mut asked: HashMap<JobId, Vec<(u32, u32)>> = HashMap::new();
+        runs.iter().for_each(|(id, first, count)| asked.entry(*id).or_default().push((*first, *count)));
+        let mut jobs = HashMap::new();
+        for (id, mut ranges) in asked {
+            let tasks = ranges.iter().map(|(_, count)| u64::from(*count)).sum();
+            ranges.sort_unstable();
+            let job = Arc::new(Job::foreign(id, self.inner.shared.next_number(), tasks));
+            self.inner.actor.do_send(Fetch { job: job.clone(), ranges });
+            jobs.insert(id, job);
         }
-        jobs.into_values().for_each(|fetch| self.inner.actor.do_send(fetch));
+        let parts = runs.into_iter().filter_map(|(id, first, count)| Some((jobs.get(&id)?.clone(), first, count))).collect();
         Ok(AsyncResult::of_parts(self.clone(), parts))
     }
 

@@ -11,12 +11,13 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 
 use super::{
-    async_result::{AsyncResult, read_task},
-    job::Job,
+    async_result::{AsyncResult, TaskValue},
+    job::{Job, WaitFor},
+    received::Received,
     wait::block_on,
 };
 use crate::error::{Error, Result};
-use crate::task::MessageId;
+use crate::task::{MessageId, Ranges};
 
 /// Results in the order of the inputs; see [`AsyncResult::iter`].
 pub struct InOrder<R, S> {
@@ -31,6 +32,8 @@ pub struct AsCompleted<R, S> {
     result: AsyncResult<R, S>,
     /// For each part: how many tasks before it, and which of its tasks have been given.
     parts: Vec<Given>,
+    /// The parts of which some tasks have not been given.
+    open: Vec<usize>,
     /// Tasks of a run that has come, not yet given: part, first, end.
     current: Option<(usize, u32, u32)>,
     failed: bool,
@@ -38,8 +41,7 @@ pub struct AsCompleted<R, S> {
 
 struct Given {
     before: usize,
-    /// Disjoint, sorted, merged: first and end.
-    ranges: Vec<(u32, u32)>,
+    given: Ranges,
 }
 
 impl<R: DeserializeOwned, S> InOrder<R, S> {
@@ -54,20 +56,17 @@ impl<R: DeserializeOwned, S> InOrder<R, S> {
             return Poll::Ready(None);
         }
         loop {
-            let part = self.result.ranges().nth(self.next.0).map(|(job, first, end)| (job.clone(), first, end));
-            let Some((job, _, end)) = part else { return Poll::Ready(None) };
-            if self.next.1 == end {
-                let place = self.next.0 + 1;
-                let first = self.result.ranges().nth(place).map_or(0, |(_, first, _)| first);
-                self.next = (place, first);
+            let (place, index) = self.next;
+            let Some((job, _, end)) = self.result.range(place) else { return Poll::Ready(None) };
+            if index == end {
+                let first = self.result.range(place + 1).map_or(0, |(_, first, _)| first);
+                self.next = (place + 1, first);
                 continue;
             }
-            let index = self.next.1;
-            let read = poll_task(&job, index, waker);
-            let Poll::Ready(read) = read else { return Poll::Pending };
+            let Poll::Ready(read) = poll_task(job, index, waker) else { return Poll::Pending };
             self.next.1 += 1;
             self.failed = matches!(read, Err(ref error) if error.task().is_none());
-            self.result.read_one(&job, index, index + 1);
+            self.result.read_one(place, index);
             return Poll::Ready(Some(read));
         }
     }
@@ -79,10 +78,11 @@ impl<R: DeserializeOwned, S> AsCompleted<R, S> {
         let mut before = 0;
         let mut parts = Vec::new();
         for (_, first, end) in result.ranges() {
-            parts.push(Given { before, ranges: Vec::new() });
+            parts.push(Given { before, given: Ranges::default() });
             before += (end - first) as usize;
         }
-        Self { result, parts, current: None, failed: false }
+        let open = (0..parts.len()).collect();
+        Self { result, parts, open, current: None, failed: false }
     }
 
     fn poll_one(&mut self, waker: &Waker) -> Poll<Option<(usize, Result<R>)>> {
@@ -102,68 +102,42 @@ impl<R: DeserializeOwned, S> AsCompleted<R, S> {
         }
         let Some((place, index, end)) = self.current else { return Poll::Ready(None) };
         self.current = (index + 1 < end).then_some((place, index + 1, end));
-        let part = self.result.ranges().nth(place).map(|(job, first, _)| (job.clone(), first));
-        let Some((job, first)) = part else { return Poll::Ready(None) };
+        let Some((job, first, _)) = self.result.range(place) else { return Poll::Ready(None) };
         let position = self.parts[place].before + (index - first) as usize;
-        let Poll::Ready(read) = poll_task(&job, index, waker) else { return Poll::Pending };
-        self.result.read_one(&job, index, index + 1);
+        let Poll::Ready(read) = poll_task(job, index, waker) else { return Poll::Pending };
+        self.result.read_one(place, index);
         Poll::Ready(Some((position, read)))
     }
 
     /// A run of tasks that has come and has not been given.
     fn poll_run(&mut self, waker: &Waker) -> Poll<Result<Option<(usize, u32, u32)>>> {
-        let mut open = false;
-        let ranges: Vec<(Arc<Job>, u32, u32)> = self.result.ranges().map(|(job, first, end)| (job.clone(), first, end)).collect();
-        for (place, (job, first, end)) in ranges.into_iter().enumerate() {
-            for (from, to) in self.parts[place].gaps(first, end) {
-                open = true;
-                match job.poll(waker, |received| received.any_within(from, to)) {
-                    Poll::Ready(Ok((from, to))) => {
-                        self.parts[place].give(from, to);
-                        return Poll::Ready(Ok(Some((place, from, to))));
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => {}
-                }
-            }
-        }
-        if open { Poll::Pending } else { Poll::Ready(Ok(None)) }
-    }
-}
-
-impl Given {
-    /// What of `first..end` has not been given.
-    fn gaps(&self, first: u32, end: u32) -> Vec<(u32, u32)> {
-        let mut gaps = Vec::new();
-        let mut next = first;
-        for (from, to) in &self.ranges {
-            if next < *from {
-                gaps.push((next, *from));
-            }
-            next = *to;
-        }
-        if next < end {
-            gaps.push((next, end));
-        }
-        gaps
-    }
-
-    fn give(&mut self, first: u32, end: u32) {
-        let at = self.ranges.partition_point(|(from, _)| *from < first);
-        self.ranges.insert(at, (first, end));
-        self.ranges.dedup_by(|next, last| {
-            let touch = last.1 == next.0;
-            last.1 = if touch { next.1 } else { last.1 };
-            touch
+        // A part all of whose tasks have been given is not looked at again.
+        self.open.retain(|place| {
+            let range = self.result.range(*place);
+            range.is_some_and(|(_, first, end)| !self.parts[*place].given.contains(first, end))
         });
+        for place in &self.open {
+            let Some((job, first, end)) = self.result.range(*place) else { continue };
+            let given = &self.parts[*place].given;
+            let fresh =
+                |received: &Received| given.gaps(first, end).into_iter().find_map(|(from, to)| received.any_within(from, to));
+            match job.poll(WaitFor::Any, waker, fresh) {
+                Poll::Ready(Ok((from, to))) => {
+                    self.parts[*place].given.cover(from, to);
+                    return Poll::Ready(Ok(Some((*place, from, to))));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        if self.open.is_empty() { Poll::Ready(Ok(None)) } else { Poll::Pending }
     }
 }
 
 /// The result of one task, once it is there.
 fn poll_task<R: DeserializeOwned>(job: &Arc<Job>, index: u32, waker: &Waker) -> Poll<Result<R>> {
-    let id = MessageId { job: job.id, index };
-    let read = job.poll(waker, |received| received.find(index).map(|(run, offset)| read_task(id, run, offset)));
-    read.map(|read| read?.map(|value| value.map_err(Error::from))?)
+    let found = job.poll(WaitFor::Task(index), waker, |received| TaskValue::find(received, index));
+    found.map(|found| found?.decode(MessageId { job: job.id, index })?.map_err(Error::from))
 }
 
 impl<R: DeserializeOwned, S> Iterator for InOrder<R, S> {
@@ -195,21 +169,5 @@ impl<R: DeserializeOwned, S> Stream for AsCompleted<R, S> {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(usize, Result<R>)>> {
         self.get_mut().poll_one(context.waker())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_given_is_not_given_again() {
-        let mut given = Given { before: 0, ranges: Vec::new() };
-        for (first, end) in [(4, 6), (0, 2), (2, 4), (8, 9)] {
-            given.give(first, end);
-        }
-        assert_eq!(given.ranges, [(0, 6), (8, 9)]);
-        assert_eq!(given.gaps(0, 12), [(6, 8), (9, 12)]);
-        assert_eq!(given.gaps(0, 9), [(6, 8)]);
     }
 }

@@ -1,7 +1,7 @@
 //! Views: which engines tasks go to, and how they are submitted.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -40,7 +40,7 @@ pub struct LoadBalancedView {
     options: Options,
     outstanding_max: u64,
     open: Mutex<HashMap<Function, Weak<OpenJob>>>,
-    recent: Mutex<Vec<Arc<OpenJob>>>,
+    recent: Mutex<VecDeque<Arc<OpenJob>>>,
 }
 
 /// A job that single submissions of one function share, so that each costs no job of its own.
@@ -187,7 +187,9 @@ impl LoadBalancedView {
         let pushed = function.and_then(|function| {
             let open = self.open_job(function);
             shared.wait_for_budget(|| open.job.waiting_bytes());
-            let (index, change) = open.job.push(|out| encode(argument, out).map_err(|error| error.to_string()))?;
+            let mut encoded = Vec::new();
+            encode(argument, &mut encoded).map_err(|error| Error::Submit(format!("the argument cannot be encoded: {error}")))?;
+            let (index, change) = open.job.push(&encoded)?;
             notify(&self.client, &open.job, change);
             Ok((open.job.clone(), index))
         });
@@ -206,16 +208,16 @@ impl LoadBalancedView {
         }
         let job = Arc::new(self.job(Ok(function.clone()), Vec::new()));
         if job.failure().is_none() {
-            self.client.inner.actor.do_send(AddJob(job.clone()));
+            add_job(&self.client, &job);
         }
         let fresh = Arc::new(OpenJob { client: self.client.clone(), job });
         open.retain(|_, job| job.strong_count() > 0);
         open.insert(function, Arc::downgrade(&fresh));
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.len() == OPEN_JOBS_MAX {
-            recent.remove(0);
+            recent.pop_front();
         }
-        recent.push(fresh.clone());
+        recent.push_back(fresh.clone());
         fresh
     }
 }
@@ -323,23 +325,33 @@ fn new_job(client: &Client, options: &Options, function: Result<Function>, direc
     Job::new(JobId::fresh(), subscription, header)
 }
 
+/// Hands a job to the client's actor.
+fn add_job(client: &Client, job: &Arc<Job>) {
+    client.inner.actor.do_send(AddJob(job.clone()));
+    if !client.inner.actor.connected() {
+        job.fail(Error::Closed);
+    }
+}
+
 /// Encodes all inputs and hands the job to the client's actor.
 fn submit<A: Serialize, R>(client: &Client, job: Job, inputs: impl IntoIterator<Item = A>) -> AsyncResult<R> {
     let mut job = job;
-    if job.failure().is_none() {
-        for input in inputs {
-            let pushed = job.push(|out| encode(&input, out).map_err(|error| error.to_string()));
-            if let Err(error) = pushed {
-                job = Job::failed(error);
-                break;
-            }
+    let mut argument = Vec::new();
+    let fine = job.failure().is_none();
+    for (index, input) in inputs.into_iter().enumerate().take_while(|_| fine) {
+        argument.clear();
+        let encoded = encode(&input, &mut argument);
+        let encoded = encoded.map_err(|error| Error::Submit(format!("input {index} cannot be encoded: {error}")));
+        if let Err(error) = encoded.and_then(|()| job.push(&argument)) {
+            job = Job::failed(error);
+            break;
         }
     }
     let (count, _) = job.length();
     let change = job.close();
     let job = Arc::new(job);
     if job.failure().is_none() {
-        client.inner.actor.do_send(AddJob(job.clone()));
+        add_job(client, &job);
         notify(client, &job, change);
     }
     AsyncResult::of_job(client.clone(), job, count)

@@ -1,43 +1,59 @@
 //! The keeper of bundles: takes programs from clients, once each, and gives them to engine nodes.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use actix::{Actor, Context, Handler};
+use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use engineroom_runtime::{actor::Remote, net::link::Link};
 
+use super::uploads::Uploads;
 use crate::code::{BUNDLE_BYTES_MAX, Bundle, BundleCache, Incoming};
 use crate::engine::blocking;
 use crate::task::BundleHash;
 use crate::wire::{BundlePart, BundleState, FetchBundle, FetchedPart, OfferBundle};
 
-/// How many bundles may be on their way here at once.
-const UPLOADS_MAX: usize = 64;
-
 /// The most that one answer holds, in bytes.
 const PART_BYTES_MAX: u32 = 4 << 20;
+
+/// How often uploads are looked after whose link may have ended. What they left is a file each, bounded in number.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// An actor that keeps bundles. Its files are worked on by other threads than the node's.
 pub(crate) struct BundleKeeper {
     bundles: Arc<BundleCache>,
-    uploads: Arc<Mutex<HashMap<BundleHash, Upload>>>,
+    uploads: SharedUploads,
+    /// Uploads are being looked after.
+    sweeping: bool,
 }
 
-struct Upload {
-    from: Link,
-    file: Incoming,
+#[derive(Clone, Default)]
+struct SharedUploads(Arc<Mutex<Uploads<Link, Incoming>>>);
+
+impl SharedUploads {
+    fn lock(&self) -> MutexGuard<'_, Uploads<Link, Incoming>> {
+        // Each change under the lock is a single insertion or removal, so a panic leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl BundleKeeper {
     pub fn new(bundles: Arc<BundleCache>) -> Self {
-        Self { bundles, uploads: Arc::default() }
+        Self { bundles, uploads: SharedUploads::default(), sweeping: false }
     }
 
-    fn uploads(&self) -> std::sync::MutexGuard<'_, HashMap<BundleHash, Upload>> {
-        self.uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Drops the uploads of links that have ended, as long as there are any uploads.
+    fn look_after_uploads(&mut self, context: &mut Context<Self>) {
+        if self.uploads.lock().is_empty() || std::mem::replace(&mut self.sweeping, true) {
+            return;
+        }
+        context.run_later(SWEEP, |this, context| {
+            this.sweeping = false;
+            this.uploads.lock().retain(Link::is_up);
+            this.look_after_uploads(context);
+        });
     }
 }
 
@@ -48,22 +64,24 @@ impl Actor for BundleKeeper {
 impl Handler<Remote<OfferBundle>> for BundleKeeper {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<OfferBundle>, _: &mut Context<Self>) {
-        let OfferBundle { hash, bytes } = remote.message;
+    fn handle(&mut self, remote: Remote<OfferBundle>, context: &mut Context<Self>) {
+        let Remote { message: OfferBundle { hash, bytes }, from, reply } = remote;
         let bundles = self.bundles.clone();
         if bytes == 0 || bytes > BUNDLE_BYTES_MAX {
             let text = format!("a program of {bytes} bytes: at most {BUNDLE_BYTES_MAX} are taken; strip its debug information");
-            return remote.reply.send(&Err(text));
+            return reply.send(&Err(text));
         }
-        let mut uploads = self.uploads();
-        uploads.retain(|_, upload| upload.from.is_up());
-        // A client that offers again starts again; two clients with one program take turns, and the second finds it present.
-        if uploads.get(&hash).is_some_and(|upload| upload.from != remote.from) || uploads.len() >= UPLOADS_MAX {
-            return remote.reply.send(&Err("another client is sending programs right now".into()));
+        let link = from.id();
+        let reserved = {
+            let mut uploads = self.uploads.lock();
+            uploads.retain(Link::is_up);
+            uploads.reserve(hash, link, from)
+        };
+        if let Err(text) = reserved {
+            return reply.send(&Err(text));
         }
-        uploads.remove(&hash);
-        drop(uploads);
-        let (uploads, from, reply) = (self.uploads.clone(), remote.from, remote.reply);
+        self.look_after_uploads(context);
+        let uploads = self.uploads.clone();
         actix_rt::spawn(async move {
             let begun = blocking(move || {
                 if bundles.contains(hash) || own_program(hash) {
@@ -71,14 +89,10 @@ impl Handler<Remote<OfferBundle>> for BundleKeeper {
                 }
                 bundles.begin(hash, bytes).map(Some).map_err(|error| error.to_string())
             });
-            let state = begun.await.map(|file| match file {
-                None => BundleState::Present,
-                Some(file) => {
-                    let mut uploads = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    uploads.insert(hash, Upload { from, file });
-                    BundleState::Wanted
-                }
-            });
+            let begun = begun.await;
+            let state = begun.as_ref().map(|file| if file.is_some() { BundleState::Wanted } else { BundleState::Present });
+            let state = state.map_err(String::clone);
+            uploads.lock().put(hash, link, begun.unwrap_or_default());
             reply.send(&state);
         });
     }
@@ -93,12 +107,12 @@ impl Handler<Remote<BundlePart>> for BundleKeeper {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<BundlePart>, _: &mut Context<Self>) {
-        let BundlePart { hash, offset, data, last } = remote.message;
-        let upload = self.uploads().remove(&hash).filter(|upload| upload.from == remote.from);
-        let Some(Upload { from, mut file }) = upload else {
-            return remote.reply.send(&Err("a part of a program that was not offered".into()));
+        let Remote { message: BundlePart { hash, offset, data, last }, from, reply } = remote;
+        let link = from.id();
+        let Some(mut file) = self.uploads.lock().take(hash, link) else {
+            return reply.send(&Err("a part of a program that was not offered, or before the last one was answered".into()));
         };
-        let (uploads, reply) = (self.uploads.clone(), remote.reply);
+        let uploads = self.uploads.clone();
         actix_rt::spawn(async move {
             let written = blocking(move || {
                 file.write(offset, &data).map_err(|error| error.to_string())?;
@@ -107,12 +121,9 @@ impl Handler<Remote<BundlePart>> for BundleKeeper {
                 }
                 file.commit().map(|_| None).map_err(|error| error.to_string())
             });
-            let answer = written.await.map(|rest| {
-                if let Some(file) = rest {
-                    let mut uploads = uploads.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    uploads.insert(hash, Upload { from, file });
-                }
-            });
+            let written = written.await;
+            let answer = written.as_ref().map(|_| ()).map_err(String::clone);
+            uploads.lock().put(hash, link, written.unwrap_or_default());
             reply.send(&answer);
         });
     }

@@ -1,6 +1,7 @@
 //! A controller: the scheduler, the result stores and the keeper of bundles, on one node.
 
 mod bundles;
+mod uploads;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

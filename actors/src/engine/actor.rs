@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 use super::{
     host::{EngineHost, NeedBundle},
     slot::{Slot, Step},
-    worker::{self, EventSink, Reporting, Worker, WorkerEvent, WorkerExited},
+    worker::{self, EventSink, Reporting, RunError, Worker, WorkerEvent, WorkerExited},
 };
 use crate::code::{BundlePin, FunctionRef, Tasks};
 use crate::scheduler::SchedulerActor;
-use crate::task::{BundleHash, Cause};
+use crate::task::BundleHash;
 use crate::wire::{Dispatch, Report, Retract, Retracted, SCHEDULER, StopTasks};
 
 /// How many reports may be under way to the controller without its acknowledgement. Beyond it the engine starts nothing
@@ -26,6 +26,15 @@ const REPORTS_MAX: usize = 256;
 
 /// How long the controller may take to acknowledge a report before the link is given up.
 const REPORT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A link that carries less than this many bytes a second is given up while it carries a long result.
+const REPORT_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
+
+/// How many bytes of outcomes one report has, unless a single one is longer. Fits what travels inline.
+const REPORT_BYTES: usize = 24 << 10;
+
+/// What a report needs beside its outcomes, in bytes.
+const REPORT_MARGIN_BYTES: usize = 128;
 
 /// How many workers of different programs an engine keeps. Starting one takes milliseconds; each costs its memory.
 const WORKERS_MAX: usize = 4;
@@ -48,6 +57,8 @@ pub(crate) struct EngineActor {
     /// The most recently used last. The last one runs what runs.
     workers: Vec<Seat>,
     next_worker: u64,
+    /// The worker that has the piece that runs.
+    running_on: Option<u64>,
     /// The running batch waits for this bundle.
     awaited_bundle: Option<BundleHash>,
     outbox: VecDeque<Report>,
@@ -116,6 +127,7 @@ impl EngineActor {
             slot: Slot::default(),
             workers: Vec::new(),
             next_worker: 0,
+            running_on: None,
             awaited_bundle: None,
             outbox: VecDeque::new(),
             under_way: 0,
@@ -143,7 +155,7 @@ impl EngineActor {
         loop {
             let mut reports = Vec::new();
             let step = self.slot.step(&mut reports);
-            self.outbox.extend(reports);
+            self.put_out(reports);
             match step {
                 Step::Idle => {
                     if !self.slot.begin() {
@@ -152,16 +164,29 @@ impl EngineActor {
                 }
                 Step::Run { first, count, careful } => match self.give(first, count, careful, context) {
                     Ok(()) => return,
-                    Err(detail) => self.fail_running(&Cause::WorkerUnavailable { detail }),
+                    Err(detail) => self.fail_running(&detail),
                 },
             }
         }
     }
 
-    fn fail_running(&mut self, cause: &Cause) {
+    fn fail_running(&mut self, detail: &str) {
         let mut reports = Vec::new();
-        self.slot.fail_running(cause, &mut reports);
-        self.outbox.extend(reports);
+        self.slot.fail_running(detail, &mut reports);
+        self.put_out(reports);
+    }
+
+    /// Reports go out in parts that travel inline, which keeps their order; one long result travels alone.
+    fn put_out(&mut self, reports: Vec<Report>) {
+        for Report { engine, batch, first, outcomes } in reports {
+            let mut first = first;
+            for outcomes in outcomes.split(REPORT_BYTES) {
+                // A batch has fewer than 2^32 tasks.
+                let count = outcomes.len() as u32;
+                self.outbox.push_back(Report { engine, batch, first, outcomes });
+                first += count;
+            }
+        }
     }
 
     /// Hands tasks to a worker, once there is one.
@@ -189,9 +214,19 @@ impl EngineActor {
             return self.start_worker(program, context);
         };
         let seat = self.workers.remove(at);
-        let given = seat.worker.run(run);
-        self.workers.push(seat);
-        given.map_err(|error| format!("the worker takes no tasks: {error}"))
+        match seat.worker.run(run) {
+            Ok(()) => {
+                self.running_on = Some(seat.number);
+                self.workers.push(seat);
+                Ok(())
+            }
+            // It has died while it was idle, which is nobody's fault; another takes its place.
+            Err(RunError::Gone) => self.start_worker(program, context),
+            Err(error) => {
+                self.workers.push(seat);
+                Err(format!("the worker does not take the tasks: {error}"))
+            }
+        }
     }
 
     fn start_worker(&mut self, program: Option<BundleHash>, context: &mut Context<Self>) -> Result<(), String> {
@@ -225,11 +260,12 @@ impl EngineActor {
     fn send_reports(&mut self, context: &mut Context<Self>) {
         let Some(scheduler) = &self.scheduler else { return self.outbox.clear() };
         while let Some(report) = self.outbox.front() {
-            let bulk = report.outcomes.bytes() > INLINE_BYTES_MAX / 2;
+            let bytes = report.outcomes.bytes();
+            let bulk = bytes + REPORT_MARGIN_BYTES > INLINE_BYTES_MAX;
             if self.bulk_under_way || (bulk && self.under_way > 0) || self.under_way >= REPORTS_MAX {
                 return;
             }
-            let answer = scheduler.ask(report, REPORT_DEADLINE);
+            let answer = scheduler.ask(report, REPORT_DEADLINE + Duration::from_secs(bytes as u64 / REPORT_BYTES_PER_SECOND_MIN));
             let (link, own) = (scheduler.link().id(), context.address());
             actix_rt::spawn(async move {
                 let failure = answer.await.err().map(|error| error.to_string());
@@ -241,19 +277,36 @@ impl EngineActor {
         }
     }
 
-    fn worker_exited(&mut self, number: u64, exited: &WorkerExited) {
-        let Some(at) = self.workers.iter().position(|seat| seat.number == number) else { return };
-        let ran_here = at + 1 == self.workers.len();
-        self.workers.remove(at);
-        if !ran_here || self.slot.current().is_none() {
+    /// A worker has ended by itself. An idle one is merely gone.
+    fn worker_exited(&mut self, number: u64, exited: &WorkerExited, context: &mut Context<Self>) {
+        self.workers.retain(|seat| seat.number != number);
+        if self.running_on != Some(number) {
             return;
         }
+        self.running_on = None;
         let mut reports = Vec::new();
         match &exited.not_started {
-            None => self.slot.worker_ended(exited.exit, &exited.last_output, &mut reports),
-            Some(detail) => self.slot.fail_running(&Cause::WorkerUnavailable { detail: detail.clone() }, &mut reports),
+            None => self.slot.worker_crashed(exited.exit, &exited.last_output, &mut reports),
+            Some(detail) => self.slot.fail_running(detail, &mut reports),
         }
-        self.outbox.extend(reports);
+        self.put_out(reports);
+        self.run_piece(context);
+    }
+
+    /// Stops the worker if the task that it is at is to be stopped. A dropped worker is killed and not heard of any more, so
+    /// that the next piece can be given to another at once. A thread cannot be stopped; it skips what it has not begun.
+    fn stop_if_due(&mut self, context: &mut Context<Self>) {
+        let Some(number) = self.running_on else { return };
+        if matches!(self.setup, WorkerSetup::Process) && self.slot.is_at_stopped() {
+            self.drop_worker(number);
+            self.slot.worker_left();
+            self.run_piece(context);
+        }
+    }
+
+    fn drop_worker(&mut self, number: u64) {
+        self.workers.retain(|seat| seat.number != number);
+        self.running_on = None;
     }
 }
 
@@ -274,8 +327,8 @@ impl Handler<Disconnected> for EngineActor {
 
     fn handle(&mut self, _: Disconnected, context: &mut Context<Self>) {
         // The controller counts this engine as lost and sends its tasks elsewhere; what runs here is in nobody's interest.
-        if self.slot.current().is_some() {
-            self.workers.pop();
+        if let Some(number) = self.running_on {
+            self.drop_worker(number);
         }
         self.scheduler = None;
         self.slot.clear();
@@ -302,7 +355,7 @@ impl Handler<BundleReady> for EngineActor {
             Ok(())
         });
         if let Err(detail) = started {
-            self.fail_running(&Cause::WorkerUnavailable { detail });
+            self.fail_running(&detail);
         }
         self.run_piece(context);
         self.advance(context);
@@ -331,33 +384,23 @@ impl Handler<FromWorker> for EngineActor {
 
     fn handle(&mut self, FromWorker { number, event }: FromWorker, context: &mut Context<Self>) {
         match event {
+            WorkerEvent::Exited(exited) => self.worker_exited(number, &exited, context),
+            // Of a worker that was given up.
+            WorkerEvent::Report(_) if self.running_on != Some(number) => {}
             WorkerEvent::Report(report) if report.outcomes.is_empty() => self.slot.running_at(report.batch, report.first),
             WorkerEvent::Report(report) => {
                 if let Some((report, piece_done)) = self.slot.progressed(report.batch, report.first, report.outcomes) {
-                    self.outbox.push_back(report);
+                    self.put_out(vec![report]);
                     if piece_done {
+                        self.running_on = None;
                         self.run_piece(context);
-                    } else if self.slot.must_stop_worker() {
-                        self.stop_running();
+                    } else {
+                        self.stop_if_due(context);
                     }
-                }
-            }
-            WorkerEvent::Exited(exited) => {
-                self.worker_exited(number, &exited);
-                if self.slot.current().is_some() {
-                    self.run_piece(context);
                 }
             }
         }
         self.advance(context);
-    }
-}
-
-impl EngineActor {
-    fn stop_running(&mut self) {
-        if let Some(seat) = self.workers.last() {
-            seat.worker.kill();
-        }
     }
 }
 
@@ -408,15 +451,14 @@ impl Handler<Remote<Retract>> for EngineActor {
 impl Handler<Remote<StopTasks>> for EngineActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<StopTasks>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<StopTasks>, context: &mut Context<Self>) {
         let StopTasks { batch, first, count } = remote.message;
         self.slot.stop(batch, first, count);
-        if let Some(seat) = self.workers.last() {
-            // A thread cannot be stopped, but it can be told to skip what it has not begun.
+        let running = self.workers.iter().find(|seat| Some(seat.number) == self.running_on);
+        if let Some(seat) = running.filter(|_| matches!(self.setup, WorkerSetup::Thread { .. })) {
             seat.worker.cancel(batch, first, count);
         }
-        if self.slot.must_stop_worker() {
-            self.stop_running();
-        }
+        self.stop_if_due(context);
+        self.advance(context);
     }
 }

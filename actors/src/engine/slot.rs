@@ -5,14 +5,22 @@
 
 use std::collections::VecDeque;
 
-use crate::task::{BatchId, Cause, Outcomes, PackedBuilder, Timing, WorkerExit};
+use crate::task::{BatchId, Cause, Outcomes, PackedBuilder, Ranges, Timing, WorkerExit};
 use crate::wire::{Dispatch, Report};
 
 /// How many batches may wait at an engine. The scheduler sends far fewer; more is a broken controller.
 pub(crate) const WAITING_MAX: usize = 64;
 
-/// How many retracted batches that had not come yet are remembered, so as not to run them when they do.
-const RETRACTED_MAX: usize = 64;
+/// How many messages about batches that had not come yet are remembered, and how many batches that are over. The scheduler has
+/// fewer batches at an engine; of more, the oldest are forgotten, and a task may run that need not.
+const REMEMBERED_MAX: usize = 64;
+
+/// How many bytes of text the failures of a batch's rest have together, when all have the same cause. Each has at least
+/// [`DETAIL_BYTES_MIN`].
+const DETAILS_BYTES_MAX: usize = 4 << 20;
+
+/// What is left in any case of a text that many failures have, in bytes: a sentence.
+const DETAIL_BYTES_MIN: usize = 256;
 
 /// The batches of one engine.
 #[derive(Debug, Default)]
@@ -20,14 +28,22 @@ pub(crate) struct Slot {
     waiting: VecDeque<Batch>,
     running: Option<Running>,
     /// Retracted before they came: a long batch travels as bulk, which the retraction overtakes.
-    retracted: VecDeque<BatchId>,
+    retracted: Recent<BatchId>,
+    /// Tasks that were stopped before they came, for the same reason: batch, first index and end.
+    stopped: Recent<(BatchId, u32, u32)>,
+    /// No longer here: ended or given back.
+    over: Recent<BatchId>,
 }
+
+/// The last [`REMEMBERED_MAX`] of something.
+#[derive(Debug)]
+struct Recent<T>(VecDeque<T>);
 
 #[derive(Debug)]
 struct Batch {
     dispatch: Dispatch,
-    /// Tasks to be stopped: first index and end.
-    stopped: Vec<(u32, u32)>,
+    /// Tasks to be stopped.
+    stopped: Ranges,
 }
 
 #[derive(Debug)]
@@ -41,8 +57,6 @@ struct Running {
     at: Option<u32>,
     /// The worker reports each task before it starts the next, so that a crash has one possible culprit.
     careful: bool,
-    /// The worker is being stopped because of a stopped task.
-    stopping: bool,
 }
 
 /// What a slot wants done next.
@@ -64,30 +78,34 @@ pub(crate) enum Step {
 impl Slot {
     /// A batch has come. `false` if there are too many.
     pub fn dispatched(&mut self, dispatch: Dispatch) -> bool {
-        if let Some(at) = self.retracted.iter().position(|batch| *batch == dispatch.batch) {
-            self.retracted.remove(at);
+        let id = dispatch.batch;
+        let mut batch = Batch { dispatch, stopped: Ranges::default() };
+        for (_, first, end) in self.stopped.take(|(stopped, ..)| *stopped == id) {
+            batch.stopped.cover(first, end);
+        }
+        if !self.retracted.take(|retracted| *retracted == id).is_empty() {
+            self.over.push(id);
             return true;
         }
         if self.waiting.len() >= WAITING_MAX {
             return false;
         }
-        self.waiting.push_back(Batch { dispatch, stopped: Vec::new() });
+        self.waiting.push_back(batch);
         true
     }
 
     /// Gives a batch back if it has not started; says whether it did.
     pub fn retract(&mut self, batch: BatchId) -> bool {
-        if self.running.as_ref().is_some_and(|running| running.batch.dispatch.batch == batch) {
+        let runs = self.running.as_ref().is_some_and(|running| running.batch.dispatch.batch == batch);
+        if runs || self.over.contains(&batch) {
             return false;
         }
         match self.waiting.iter().position(|waiting| waiting.dispatch.batch == batch) {
-            Some(at) => drop(self.waiting.remove(at)),
-            None => {
-                if self.retracted.len() == RETRACTED_MAX {
-                    self.retracted.pop_front();
-                }
-                self.retracted.push_back(batch);
+            Some(at) => {
+                self.waiting.remove(at);
+                self.over.push(batch);
             }
+            None => self.retracted.push(batch),
         }
         true
     }
@@ -110,7 +128,7 @@ impl Slot {
         }
         let Some(batch) = self.waiting.pop_front() else { return false };
         let next = batch.dispatch.first;
-        self.running = Some(Running { batch, next, piece_end: next, at: None, careful: false, stopping: false });
+        self.running = Some(Running { batch, next, piece_end: next, at: None, careful: false });
         true
     }
 
@@ -122,6 +140,7 @@ impl Slot {
             reports.push(running.ended(end - first, |_| Cause::Aborted));
         }
         if running.next == running.batch.end() {
+            self.over.push(running.batch.dispatch.batch);
             self.running = None;
             return Step::Idle;
         }
@@ -151,47 +170,53 @@ impl Slot {
         }
     }
 
-    /// These tasks are to be stopped.
+    /// These tasks are to be stopped, now or when their batch comes.
     pub fn stop(&mut self, batch: BatchId, first: u32, count: u32) {
         let end = first.saturating_add(count);
         let waiting = self.waiting.iter_mut().find(|waiting| waiting.dispatch.batch == batch);
         let running = self.running.as_mut().map(|running| &mut running.batch).filter(|running| running.dispatch.batch == batch);
-        if let Some(batch) = running.or(waiting) {
-            batch.stopped.push((first, end));
+        match running.or(waiting) {
+            Some(batch) => batch.stopped.cover(first, end),
+            None if self.over.contains(&batch) => {}
+            None => self.stopped.push((batch, first, end)),
         }
     }
 
-    /// Whether the worker is at a task that is to be stopped; true once a piece.
-    pub fn must_stop_worker(&mut self) -> bool {
-        let Some(running) = self.running.as_mut().filter(|running| !running.stopping) else { return false };
-        running.stopping = running.next < running.piece_end && running.stopped_until(running.next).is_some();
-        running.stopping
+    /// Whether the task that runs, or is the next to run, is to be stopped.
+    pub fn is_at_stopped(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.stopped_until(running.next).is_some())
     }
 
     /// The worker has ended. Its task is ended with it, into `reports`, unless it is not certain which one it was: then
     /// the rest of the batch is run again, task by task.
-    pub fn worker_ended(&mut self, exit: WorkerExit, last_output: &str, reports: &mut Vec<Report>) {
+    pub fn worker_crashed(&mut self, exit: WorkerExit, last_output: &str, reports: &mut Vec<Report>) {
         let Some(running) = self.running.as_mut() else { return };
         let alone = running.piece_end - running.next <= 1;
-        if std::mem::take(&mut running.stopping) {
-            // The stopped tasks are ended by the next step.
-        } else if alone || running.careful || running.at == Some(running.next) {
+        if alone || running.careful || running.at == Some(running.next) {
             let cause = Cause::WorkerCrashed { exit, last_output: last_output.to_owned() };
             reports.push(running.ended(1, |_| cause.clone()));
             running.careful = false;
         } else {
             running.careful = true;
         }
-        running.piece_end = running.next;
-        running.at = None;
+        running.leave_worker();
     }
 
-    /// The rest of the running batch cannot be run.
-    pub fn fail_running(&mut self, cause: &Cause, reports: &mut Vec<Report>) {
-        if let Some(mut running) = self.running.take() {
-            let rest = running.batch.end() - running.next;
-            reports.push(running.ended(rest, |_| cause.clone()));
+    /// The worker has ended, and no task is to blame: it was stopped, or never had them.
+    pub fn worker_left(&mut self) {
+        if let Some(running) = self.running.as_mut() {
+            running.leave_worker();
         }
+    }
+
+    /// The rest of the running batch cannot be run, because there is no worker for it.
+    pub fn fail_running(&mut self, detail: &str, reports: &mut Vec<Report>) {
+        let Some(mut running) = self.running.take() else { return };
+        let rest = running.batch.end() - running.next;
+        let bytes_max = (DETAILS_BYTES_MAX / rest.max(1) as usize).max(DETAIL_BYTES_MIN);
+        let detail = &detail[..detail.floor_char_boundary(bytes_max)];
+        reports.push(running.ended(rest, |_| Cause::WorkerUnavailable { detail: detail.to_owned() }));
+        self.over.push(running.batch.dispatch.batch);
     }
 
     /// Forgets everything: whoever wanted it is gone.
@@ -210,15 +235,20 @@ impl Batch {
 impl Running {
     /// The end of the stopped range that `index` lies in.
     fn stopped_until(&self, index: u32) -> Option<u32> {
-        let covering = self.batch.stopped.iter().filter(|(first, end)| (*first..*end).contains(&index));
-        let end = covering.map(|(_, end)| *end).max()?;
-        Some(end.min(self.batch.end())).filter(|end| *end > index)
+        let end = self.batch.end();
+        Some(self.batch.stopped.first_gap(index, end).unwrap_or(end)).filter(|end| *end > index)
     }
 
-    /// The first stopped task after `next`, or the end of the batch.
+    /// The first stopped task from `next` on, or the end of the batch.
     fn next_stop(&self) -> u32 {
-        let starts = self.batch.stopped.iter().map(|(first, _)| *first).filter(|first| *first > self.next);
-        starts.min().unwrap_or(u32::MAX).min(self.batch.end())
+        let end = self.batch.end();
+        self.batch.stopped.within(self.next, end).next().map_or(end, |(first, _)| first)
+    }
+
+    /// No worker has the piece any more.
+    fn leave_worker(&mut self) {
+        self.piece_end = self.next;
+        self.at = None;
     }
 
     /// Ends the next `count` tasks without values.
@@ -238,135 +268,31 @@ impl Running {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::code::{Function, FunctionRef};
-    use crate::task::{EngineId, JobId};
-
-    fn dispatch(batch: u64, first: u32, count: u32) -> Dispatch {
-        let mut arguments = PackedBuilder::default();
-        (0..count).for_each(|_| arguments.push(b"x"));
-        let reference = FunctionRef::Named { name: "f".into() };
-        let function = Function { reference, name: "f".into() };
-        let (engine, job) = (EngineId(1), JobId::from_u128(1));
-        Dispatch { engine, batch: BatchId(batch), job, first, attempt: 1, function, arguments: arguments.build() }
-    }
-
-    fn values(count: u32) -> Outcomes {
-        let mut values = PackedBuilder::default();
-        (0..count).for_each(|_| values.push(b"v"));
-        Outcomes { values: values.build(), timings: vec![Timing::default(); count as usize], ..Outcomes::default() }
-    }
-
-    const CRASH: WorkerExit = WorkerExit::Signal(6);
-
-    /// Runs a slot to its end with a worker that crashes at `culprits`, having reported only every `flush` tasks.
-    /// Gives each task's outcome: whether it has a value.
-    fn run(slot: &mut Slot, batch: u64, culprits: &[u32], flush: u32) -> Vec<(u32, Option<Cause>)> {
-        let (mut reports, mut outcomes) = (Vec::new(), Vec::new());
-        assert!(slot.begin());
-        loop {
-            let step = slot.step(&mut reports);
-            let Step::Run { first, count, careful } = step else { break };
-            let flush = if careful { 1 } else { flush };
-            let mut next = first;
-            while next < first + count {
-                let end = (next + flush).min(first + count);
-                if culprits.iter().any(|culprit| (next..end).contains(culprit)) {
-                    slot.worker_ended(CRASH, "boom", &mut reports);
-                    break;
-                }
-                let (report, _) = slot.progressed(BatchId(batch), next, values(end - next)).expect("it is about what runs");
-                reports.push(report);
-                next = end;
-            }
+impl<T: PartialEq> Recent<T> {
+    fn push(&mut self, item: T) {
+        if self.0.len() == REMEMBERED_MAX {
+            self.0.pop_front();
         }
-        for report in reports {
-            for offset in 0..report.outcomes.len() as u32 {
-                outcomes.push((report.first + offset, report.outcomes.failure(offset).cloned()));
-            }
-        }
-        outcomes
+        self.0.push_back(item);
     }
 
-    #[test]
-    fn a_crash_costs_its_own_task_only_whatever_was_reported() {
-        for flush in [1, 2, 3, 10, 100] {
-            for culprits in [&[][..], &[10], &[29], &[15, 16, 20], &[10, 11, 12]] {
-                let mut slot = Slot::default();
-                slot.dispatched(dispatch(1, 10, 20));
-                let outcomes = run(&mut slot, 1, culprits, flush);
-                assert_eq!(outcomes.iter().map(|(index, _)| *index).collect::<Vec<_>>(), (10..30).collect::<Vec<_>>());
-                for (index, failure) in outcomes {
-                    assert_eq!(failure.is_some(), culprits.contains(&index), "task {index}, flush {flush}, {culprits:?}");
-                }
-            }
-        }
+    fn contains(&self, item: &T) -> bool {
+        self.0.contains(item)
     }
 
-    #[test]
-    fn a_crash_at_the_task_that_the_worker_was_at_needs_no_second_run() {
-        let mut slot = Slot::default();
-        slot.dispatched(dispatch(1, 0, 5));
-        slot.begin();
-        let mut reports = Vec::new();
-        slot.step(&mut reports);
-        slot.progressed(BatchId(1), 0, values(2));
-        slot.running_at(BatchId(1), 2);
-        slot.worker_ended(CRASH, "", &mut reports);
-        assert_eq!((reports.len(), reports[0].first), (1, 2));
-        assert!(matches!(slot.step(&mut reports), Step::Run { first: 3, count: 2, careful: false }));
-    }
-
-    #[test]
-    fn stopped_tasks_are_skipped_and_the_others_run() {
-        let mut slot = Slot::default();
-        slot.dispatched(dispatch(1, 0, 10));
-        slot.stop(BatchId(1), 0, 2);
-        slot.stop(BatchId(1), 5, 3);
-        slot.stop(BatchId(1), 6, 3);
-        let stopped: Vec<u32> =
-            run(&mut slot, 1, &[], 1).iter().filter(|(_, cause)| cause.is_some()).map(|(index, _)| *index).collect();
-        assert_eq!(stopped, [0, 1, 5, 6, 7, 8]);
-    }
-
-    #[test]
-    fn a_running_task_that_is_stopped_stops_the_worker_once() {
-        let mut slot = Slot::default();
-        slot.dispatched(dispatch(1, 0, 4));
-        slot.begin();
-        let mut reports = Vec::new();
-        slot.step(&mut reports);
-        slot.stop(BatchId(1), 1, 1);
-        assert!(!slot.must_stop_worker(), "the task that runs is not to be stopped");
-        slot.progressed(BatchId(1), 0, values(1));
-        assert!(slot.must_stop_worker());
-        assert!(!slot.must_stop_worker());
-        slot.worker_ended(WorkerExit::Signal(9), "", &mut reports);
-        assert!(matches!(slot.step(&mut reports), Step::Run { first: 2, count: 2, careful: false }));
-        assert_eq!(reports[0].outcomes.failure(0), Some(&Cause::Aborted));
-    }
-
-    #[test]
-    fn a_retraction_that_overtakes_its_batch_still_holds() {
-        let mut slot = Slot::default();
-        assert!(slot.retract(BatchId(1)));
-        assert!(slot.dispatched(dispatch(1, 0, 4)));
-        assert!(slot.is_idle());
-        slot.dispatched(dispatch(2, 0, 4));
-        slot.begin();
-        assert!(!slot.retract(BatchId(2)), "it has started");
-    }
-
-    #[test]
-    fn reports_that_do_not_fit_are_refused() {
-        let mut slot = Slot::default();
-        slot.dispatched(dispatch(1, 0, 4));
-        slot.begin();
-        slot.step(&mut Vec::new());
-        for (batch, first, count) in [(2, 0, 1), (1, 1, 1), (1, 0, 5), (1, 0, 0)] {
-            assert!(slot.progressed(BatchId(batch), first, values(count)).is_none(), "{batch} {first} {count}");
-        }
+    /// Takes out those that `wanted` says.
+    fn take(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(wanted);
+        self.0 = left;
+        Vec::from(taken)
     }
 }
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,47 +1,56 @@
 //! The result-store actor: records outcomes, answers questions, and sends results to subscribers within their windows.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    time::{SystemTime, UNIX_EPOCH},
+    collections::{BTreeMap, HashMap},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{Actor, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
     actor::{Remote, RemoteAddr},
-    net::link::Link,
+    net::link::{Link, SendError},
 };
 
-use super::memory::{Memory, Retention, run_bytes};
+use super::memory::{Memory, Retention};
 use crate::client::ClientActor;
 use crate::status::StatusCounts;
 use crate::task::{Cause, JobId};
-use crate::wire::{CLIENT, JobCounts, QueryStatus, Results, Run, RunBody, Subscribe, Taken};
+use crate::wire::{CLIENT, QueryStatus, Results, Run, RunBody, Subscribe, Taken};
 
 /// How many subscriptions one store serves. Beyond it a client is told that the job is unknown here.
 const SUBSCRIPTIONS_MAX: usize = 1 << 20;
 
-/// How many messages of one subscription may be on their way without having been taken.
-const UNTAKEN_MAX: usize = 1 << 16;
+/// The pause before results are offered again to a link that was full.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// An actor that holds the outcomes of the jobs of its shard.
 pub(crate) struct ResultStore {
     memory: Memory,
     /// Who wants the results of a job.
     subscriptions: HashMap<JobId, Vec<Subscription>>,
+    /// Jobs of which a subscription waits for a link that was full.
+    blocked: Vec<JobId>,
 }
 
 struct Subscription {
     client: RemoteAddr<ClientActor>,
     /// The client's number for it.
     number: u64,
+    /// First index and count, ascending.
     ranges: Vec<(u32, u32)>,
     /// How many more bytes the client takes; the message that exhausts it still goes.
     credit: i64,
-    /// Runs that wait for credit, by their first index.
-    waiting: VecDeque<u32>,
-    /// What was sent and not taken yet: number and first index.
-    untaken: HashMap<u64, u32>,
-    sequence: u64,
+    /// Runs that wait for credit: first index and count.
+    waiting: BTreeMap<u32, u32>,
+}
+
+/// Whether a subscription can be sent more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It has what there is, or its window is full.
+    Settled,
+    /// The link was full.
+    Blocked,
 }
 
 /// The scheduler opens a job, with a subscription of the client that submitted it.
@@ -87,35 +96,54 @@ pub(crate) struct StoreStatus;
 
 impl ResultStore {
     pub fn new(retention: Retention) -> Self {
-        Self { memory: Memory::new(retention), subscriptions: HashMap::new() }
+        Self { memory: Memory::new(retention), subscriptions: HashMap::new(), blocked: Vec::new() }
     }
 
-    /// Starts a subscription with what there is already.
-    fn subscribe(&mut self, job: JobId, mut subscription: Subscription) {
-        let counts = self.memory.job(job).map_or_else(JobCounts::default, |(_, counts)| counts);
-        for (first, count) in subscription.ranges.clone() {
-            for gap in self.memory.evicted_within(job, first, count) {
-                subscription.send(job, &evicted(gap), counts);
-            }
-            subscription.waiting.extend(self.memory.runs_within(job, first, count));
-        }
-        subscription.send_waiting(job, &self.memory, counts);
+    /// Starts a subscription with what there is already, in place of an older one of its number. One without ranges only ends
+    /// the older one.
+    fn subscribe(&mut self, job: JobId, mut subscription: Subscription, context: &mut Context<Self>) {
         let of_job = self.subscriptions.entry(job).or_default();
         of_job.retain(|other| other.client.link() != subscription.client.link() || other.number != subscription.number);
-        of_job.push(subscription);
+        for (first, count) in subscription.ranges.clone() {
+            subscription.waiting.extend(self.memory.evicted_within(job, first, count));
+            let runs = self.memory.runs_within(job, first, count);
+            subscription.waiting.extend(runs.filter_map(|first| Some((first, self.memory.run(job, first)?.count))));
+        }
+        if !subscription.ranges.is_empty() {
+            of_job.push(subscription);
+        }
+        self.push_waiting(job, context);
     }
 
-    /// Ends the subscriptions of an ended job that have nothing left to send or to be taken.
-    fn drop_idle(&mut self, job: JobId) {
+    /// Sends the subscriptions of a job what they wait for, as far as their windows go, and ends those that are done.
+    fn push_waiting(&mut self, job: JobId, context: &mut Context<Self>) {
         let Some(of_job) = self.subscriptions.get_mut(&job) else { return };
-        of_job.retain(|subscription| !(subscription.waiting.is_empty() && subscription.untaken.is_empty()));
+        let mut blocked = false;
+        for subscription in of_job.iter_mut() {
+            blocked |= subscription.send_waiting(job, &self.memory) == Flow::Blocked;
+        }
+        if self.memory.has_ended(job) {
+            of_job.retain(|subscription| !subscription.waiting.is_empty());
+        }
         if of_job.is_empty() {
             self.subscriptions.remove(&job);
         }
+        if blocked {
+            self.retry_later(job, context);
+        }
     }
 
-    fn subscriptions_count(&self) -> usize {
-        self.subscriptions.len()
+    /// Offers a job's results again in a while. One timer serves all.
+    fn retry_later(&mut self, job: JobId, context: &mut Context<Self>) {
+        if self.blocked.is_empty() {
+            context.run_later(RETRY_PAUSE, |this, context| {
+                let blocked = std::mem::take(&mut this.blocked);
+                blocked.into_iter().for_each(|job| this.push_waiting(job, context));
+            });
+        }
+        if !self.blocked.contains(&job) {
+            self.blocked.push(job);
+        }
     }
 }
 
@@ -126,54 +154,66 @@ impl Default for ResultStore {
 }
 
 impl Subscription {
-    fn new(link: Link, number: u64, ranges: Vec<(u32, u32)>, window_bytes: u64) -> Self {
+    fn new(link: Link, number: u64, mut ranges: Vec<(u32, u32)>, window_bytes: u64) -> Self {
+        ranges.sort_unstable();
         Self {
             client: RemoteAddr::new(link, CLIENT),
             number,
             ranges,
             credit: i64::try_from(window_bytes).unwrap_or(i64::MAX),
-            waiting: VecDeque::new(),
-            untaken: HashMap::new(),
-            sequence: 0,
+            waiting: BTreeMap::new(),
         }
     }
 
     fn wants(&self, run: &Run) -> bool {
-        let overlaps = |&(first, count): &(u32, u32)| first < run.first + run.count && run.first < first.saturating_add(count);
-        self.ranges.iter().any(overlaps)
+        let until = self.ranges.partition_point(|(first, _)| *first < run.end());
+        // Ranges may overlap, but the clients' do not: the last that starts before the run's end reaches furthest.
+        self.ranges[..until].last().is_some_and(|(first, count)| first.saturating_add(*count) > run.first)
     }
 
-    fn offer(&mut self, job: JobId, run: &Run, counts: JobCounts) {
+    fn offer(&mut self, job: JobId, run: &Run) -> Flow {
         if !self.wants(run) {
-            return;
+            return Flow::Settled;
         }
-        if self.credit <= 0 || !self.waiting.is_empty() || self.untaken.len() >= UNTAKEN_MAX {
-            self.waiting.push_back(run.first);
-            return;
+        if self.credit <= 0 || !self.waiting.is_empty() {
+            self.waiting.insert(run.first, run.count);
+            return Flow::Settled;
         }
-        self.send(job, run, counts);
+        let flow = self.send(job, run);
+        if flow == Flow::Blocked {
+            self.waiting.insert(run.first, run.count);
+        }
+        flow
     }
 
-    fn send(&mut self, job: JobId, run: &Run, counts: JobCounts) {
-        self.sequence += 1;
-        let message = Results { job, subscription: self.number, sequence: self.sequence, run: Some(run.clone()), counts };
+    fn send(&mut self, job: JobId, run: &Run) -> Flow {
+        let message = Results { job, subscription: self.number, run: run.clone() };
         match self.client.tell(&message) {
-            Ok(()) => {
-                self.credit -= i64::try_from(run_bytes(run)).unwrap_or(i64::MAX);
-                self.untaken.insert(self.sequence, run.first);
+            Ok(()) => self.credit -= i64::try_from(run.window_bytes()).unwrap_or(i64::MAX),
+            Err(SendError::Full { .. }) => return Flow::Blocked,
+            Err(SendError::Encoding(message)) => {
+                let cause = Cause::WrongResult { type_name: "result".into(), message };
+                return self.send(job, &Run { body: RunBody::Ended(cause), ..run.clone() });
             }
-            // The link is down, or as good as; it comes again by a new subscription.
-            Err(error) => tracing::debug!(%job, "results wait: {error}"),
+            // The link is down; the client subscribes again when it is back.
+            Err(SendError::Down { .. } | SendError::NotAccepted { .. }) => {}
         }
+        Flow::Settled
     }
 
-    fn send_waiting(&mut self, job: JobId, memory: &Memory, counts: JobCounts) {
-        while self.credit > 0 && self.untaken.len() < UNTAKEN_MAX {
-            let Some(first) = self.waiting.pop_front() else { break };
-            if let Some(run) = memory.run(job, first) {
-                self.send(job, run, counts);
+    fn send_waiting(&mut self, job: JobId, memory: &Memory) -> Flow {
+        while self.credit > 0 {
+            let Some((first, count)) = self.waiting.pop_first() else { break };
+            let flow = match memory.run(job, first) {
+                Some(run) => self.send(job, run),
+                None => self.send(job, &evicted(first, count)),
+            };
+            if flow == Flow::Blocked {
+                self.waiting.insert(first, count);
+                return flow;
             }
         }
+        Flow::Settled
     }
 }
 
@@ -184,10 +224,11 @@ impl Actor for ResultStore {
 impl Handler<OpenJob> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, open: OpenJob, _: &mut Context<Self>) {
+    fn handle(&mut self, open: OpenJob, context: &mut Context<Self>) {
         self.memory.open(open.job, open.client.peer().name.name());
         if open.window_bytes > 0 {
-            self.subscribe(open.job, Subscription::new(open.client, open.subscription, vec![(0, u32::MAX)], open.window_bytes));
+            let all = Subscription::new(open.client, open.subscription, vec![(0, u32::MAX)], open.window_bytes);
+            self.subscribe(open.job, all, context);
         }
     }
 }
@@ -195,10 +236,11 @@ impl Handler<OpenJob> for ResultStore {
 impl Handler<ExtendJob> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, extend: ExtendJob, _: &mut Context<Self>) {
+    fn handle(&mut self, extend: ExtendJob, context: &mut Context<Self>) {
         self.memory.extend(extend.job, extend.count, now_us());
         if extend.closed {
             self.memory.close(extend.job);
+            self.push_waiting(extend.job, context);
         }
     }
 }
@@ -206,12 +248,18 @@ impl Handler<ExtendJob> for ResultStore {
 impl Handler<RecordRun> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, record: RecordRun, _: &mut Context<Self>) {
+    fn handle(&mut self, record: RecordRun, context: &mut Context<Self>) {
         let RecordRun { job, run, kept } = record;
-        if let Some((run, counts)) = self.memory.record(job, run) {
+        let mut blocked = false;
+        if let Some(run) = self.memory.record(job, run) {
             for subscription in self.subscriptions.get_mut(&job).into_iter().flatten() {
-                subscription.offer(job, run, counts);
+                blocked |= subscription.offer(job, run) == Flow::Blocked;
             }
+        }
+        if blocked {
+            self.retry_later(job, context);
+        } else if self.memory.has_ended(job) {
+            self.push_waiting(job, context);
         }
         // Kept, or of a job or task that needs no outcome any more: either way the engine may forget it.
         if let Some(kept) = kept {
@@ -242,38 +290,33 @@ impl Handler<StoreStatus> for ResultStore {
 impl Handler<Remote<Subscribe>> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Subscribe>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Subscribe>, context: &mut Context<Self>) {
         let Remote { message: Subscribe { job, subscription, ranges, window_bytes }, from, reply } = remote;
-        let owner = from.peer().name.name().to_owned();
+        let owner = from.peer().name.name();
         let known = self.memory.job(job).filter(|(of, _)| *of == owner).map(|(_, counts)| counts);
-        let Some(counts) = known.filter(|_| self.subscriptions_count() < SUBSCRIPTIONS_MAX) else {
+        let Some(counts) = known.filter(|_| self.subscriptions.len() < SUBSCRIPTIONS_MAX) else {
             return reply.send(&None);
         };
         reply.send(&Some(counts));
-        self.subscribe(job, Subscription::new(from, subscription, ranges, window_bytes));
+        self.subscribe(job, Subscription::new(from, subscription, ranges, window_bytes), context);
     }
 }
 
 impl Handler<Remote<Taken>> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Taken>, _: &mut Context<Self>) {
-        let Taken { job, subscription: number, sequence, grant_bytes } = remote.message;
-        let Some((_, counts)) = self.memory.job(job) else { return };
-        let subscriptions = self.subscriptions.get_mut(&job).into_iter().flatten();
+    fn handle(&mut self, remote: Remote<Taken>, context: &mut Context<Self>) {
+        let Taken { job, subscription: number, runs, grant_bytes } = remote.message;
+        let owner = remote.from.peer().name.name();
+        if self.memory.job(job).is_none_or(|(of, _)| of != owner) {
+            return;
+        }
+        runs.into_iter().for_each(|first| self.memory.take(job, first));
         let of_client = |other: &&mut Subscription| *other.client.link() == remote.from && other.number == number;
-        for subscription in subscriptions.filter(of_client) {
-            for number in &sequence {
-                if let Some(first) = subscription.untaken.remove(number) {
-                    self.memory.take(job, first);
-                }
-            }
+        if let Some(subscription) = self.subscriptions.get_mut(&job).into_iter().flatten().find(of_client) {
             let grant = i64::try_from(grant_bytes).unwrap_or(i64::MAX);
             subscription.credit = subscription.credit.saturating_add(grant);
-            subscription.send_waiting(job, &self.memory, counts);
-        }
-        if self.memory.has_ended(job) {
-            self.drop_idle(job);
+            self.push_waiting(job, context);
         }
     }
 }
@@ -290,7 +333,7 @@ impl Handler<Remote<QueryStatus>> for ResultStore {
     }
 }
 
-fn evicted((first, count): (u32, u32)) -> Run {
+fn evicted(first: u32, count: u32) -> Run {
     Run { first, count, engine: None, attempt: 0, submitted_us: 0, body: RunBody::Ended(Cause::Evicted) }
 }
 

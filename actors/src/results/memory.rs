@@ -1,18 +1,22 @@
 //! The memory backend: jobs and their outcomes, in runs of consecutive tasks. Pure.
 //!
-//! What no client has taken yet is never dropped. What one has taken stays until it is pushed out by newer results.
+//! What a client has taken stays until it is pushed out by newer results. What no client has taken is dropped only when the
+//! controller would run out of memory otherwise. What was dropped says so.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::status::StatusCounts;
-use crate::task::JobId;
-use crate::wire::{JobCounts, Run, RunBody};
+use crate::task::{JobId, Ranges};
+use crate::wire::{JobCounts, Run};
 
-/// What a store keeps of results that a client has taken.
+/// What a store keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retention {
-    /// How many bytes of taken results; the oldest go first.
+    /// How many bytes of results that a client has taken; the oldest go first.
     pub taken_bytes_max: usize,
+    /// How many bytes of results that no client has taken; the oldest go first. This is memory that programs asked for and
+    /// did not come back for; without a bound they would bring the controller down, and everybody's results with it.
+    pub untaken_bytes_max: usize,
     /// How many ended jobs, with nothing left to be taken; the oldest go first.
     pub ended_jobs_max: usize,
 }
@@ -20,7 +24,7 @@ pub(crate) struct Retention {
 impl Default for Retention {
     fn default() -> Self {
         // Enough for a client to come back to its last results, little beside what a controller may use.
-        Self { taken_bytes_max: 64 << 20, ended_jobs_max: 20_000 }
+        Self { taken_bytes_max: 32 << 20, untaken_bytes_max: 2 << 30, ended_jobs_max: 20_000 }
     }
 }
 
@@ -28,18 +32,17 @@ impl Default for Retention {
 /// to have been submitted a little earlier than they were.
 const SUBMISSIONS_MAX: usize = 1024;
 
-/// Fixed costs of a run in memory, in bytes, beside its outcomes.
-const RUN_BYTES: usize = 200;
-
 /// The state of one result store.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     retention: Retention,
     jobs: HashMap<JobId, Job>,
     /// Runs that a client has taken, oldest first, and their bytes.
-    taken: VecDeque<(JobId, u32, usize)>,
+    taken: VecDeque<(JobId, u32)>,
     taken_bytes: usize,
-    kept_bytes: usize,
+    /// All runs in the order of their coming, among them some that are taken or gone.
+    untaken: VecDeque<(JobId, u32)>,
+    untaken_bytes: usize,
     ended: VecDeque<JobId>,
 }
 
@@ -52,7 +55,7 @@ struct Job {
     /// First index and time of runs submitted together.
     submissions: BTreeMap<u32, u64>,
     runs: BTreeMap<u32, Kept>,
-    evicted: u32,
+    evicted: Ranges,
 }
 
 #[derive(Debug)]
@@ -98,26 +101,24 @@ impl Memory {
 
     /// Records the outcomes of a run, and gives it back with the time of its submission, for those who wait for it.
     /// `None` when the job is not here, or a task of it has an outcome already: the first one stands.
-    pub fn record(&mut self, job: JobId, mut run: Run) -> Option<(&Run, JobCounts)> {
+    pub fn record(&mut self, job: JobId, mut run: Run) -> Option<&Run> {
         let record = self.jobs.get_mut(&job)?;
-        let overlaps = record
-            .runs
-            .range(..run.first + run.count)
-            .next_back()
-            .is_some_and(|(first, kept)| first + kept.run.count > run.first);
-        if overlaps || run.count == 0 {
+        let (first, end) = (run.first, run.end());
+        let before = record.runs.range(..end).next_back();
+        let overlaps = before.is_some_and(|(_, kept)| kept.run.end() > first) || record.evicted.covered(first, end) > 0;
+        if overlaps || run.count == 0 || end > record.counts.submitted {
             return None;
         }
-        run.submitted_us = record.submissions.range(..=run.first).next_back().map_or(0, |(_, at)| *at);
+        run.submitted_us = record.submissions.range(..=first).next_back().map_or(0, |(_, at)| *at);
         record.counts.done += run.count;
-        record.counts.failed += failures(&run, 0, run.count);
-        let bytes = RUN_BYTES + run_bytes(&run);
-        self.kept_bytes += bytes;
-        let first = run.first;
+        record.counts.failed += run.failed_within(first, end);
+        let bytes = run.window_bytes() as usize;
         record.runs.insert(first, Kept { run, bytes, taken: false });
+        self.untaken.push_back((job, first));
+        self.untaken_bytes += bytes;
         self.note_end(job);
-        let record = self.jobs.get(&job)?;
-        Some((&record.runs.get(&first)?.run, record.counts))
+        self.make_room();
+        self.run(job, first)
     }
 
     /// A client has taken the run that starts at `first`: it may be dropped when room is needed.
@@ -125,12 +126,32 @@ impl Memory {
         let Some(record) = self.jobs.get_mut(&job) else { return };
         let Some(kept) = record.runs.get_mut(&first).filter(|kept| !kept.taken) else { return };
         kept.taken = true;
+        self.untaken_bytes -= kept.bytes;
         self.taken_bytes += kept.bytes;
-        self.taken.push_back((job, first, kept.bytes));
+        self.taken.push_back((job, first));
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.taken_bytes > self.retention.taken_bytes_max {
-            let Some((job, first, bytes)) = self.taken.pop_front() else { break };
-            self.taken_bytes -= bytes;
+            let Some((job, first)) = self.taken.pop_front() else { break };
             self.evict(job, first);
+        }
+        let is_untaken = |jobs: &HashMap<JobId, Job>, job: &JobId, first: &u32| {
+            jobs.get(job).and_then(|job| job.runs.get(first)).is_some_and(|kept| !kept.taken)
+        };
+        // What has been taken since, or is gone, is not looked for among the others until it is their oldest.
+        while let Some((job, first)) = self.untaken.front() {
+            let waits = is_untaken(&self.jobs, job, first);
+            if waits && self.untaken_bytes <= self.retention.untaken_bytes_max {
+                break;
+            }
+            let (job, first) = (*job, *first);
+            self.untaken.pop_front();
+            if waits {
+                tracing::warn!(%job, first, "results that nobody has taken are dropped: the store is full");
+                self.evict(job, first);
+            }
         }
     }
 
@@ -141,12 +162,15 @@ impl Memory {
 
     /// The starts of the kept runs that lie within, or overlap, `first..first + count`.
     pub fn runs_within(&self, job: JobId, first: u32, count: u32) -> impl Iterator<Item = u32> {
-        let end = first.saturating_add(count);
+        self.kept_within(job, first, first.saturating_add(count)).map(|kept| kept.run.first)
+    }
+
+    fn kept_within(&self, job: JobId, first: u32, end: u32) -> impl Iterator<Item = &Kept> {
         let runs = self.jobs.get(&job).map(|job| &job.runs);
         let before = runs.and_then(|runs| runs.range(..first).next_back());
-        let before = before.filter(move |(start, kept)| **start + kept.run.count > first);
+        let before = before.filter(move |(_, kept)| kept.run.end() > first);
         let within = runs.into_iter().flat_map(move |runs| runs.range(first..end.max(first)));
-        before.into_iter().chain(within).map(|(start, _)| *start)
+        before.into_iter().chain(within).map(|(_, kept)| kept)
     }
 
     /// Who submitted the job, and how far it is.
@@ -159,28 +183,11 @@ impl Memory {
         self.jobs.get(&job).is_none_or(Job::has_ended)
     }
 
-    /// Those tasks of `first..first + count` that have ended but whose outcomes have been dropped.
+    /// Those tasks of `first..first + count` whose outcomes have been dropped, as start and count.
     pub fn evicted_within(&self, job: JobId, first: u32, count: u32) -> Vec<(u32, u32)> {
-        let Some(record) = self.jobs.get(&job).filter(|job| job.evicted > 0) else { return Vec::new() };
-        // Evicted tasks are exactly those below the submitted ones that are neither kept nor still to come; with all
-        // done they are the gaps, and before that the gaps below the first task that was never recorded are not known
-        // apart from waiting ones. Runs are recorded roughly in order, so only a finished job reports its gaps.
-        if record.counts.done < record.counts.submitted {
-            return Vec::new();
-        }
-        let end = first.saturating_add(count).min(record.counts.submitted);
-        let mut gaps = Vec::new();
-        let mut next = first;
-        for start in self.runs_within(job, first, count) {
-            if start > next {
-                gaps.push((next, start - next));
-            }
-            next = next.max(start + record.runs.get(&start).map_or(0, |kept| kept.run.count));
-        }
-        if next < end {
-            gaps.push((next, end - next));
-        }
-        gaps
+        let Some(record) = self.jobs.get(&job) else { return Vec::new() };
+        let evicted = record.evicted.within(first, first.saturating_add(count));
+        evicted.map(|(start, stop)| (start, stop - start)).collect()
     }
 
     /// How many of those tasks are in which state. Running ones count as pending; the scheduler knows which those are.
@@ -194,13 +201,11 @@ impl Memory {
         let known_end = end.min(record.counts.submitted).max(first);
         status.unknown = u64::from(end - known_end);
         let (mut done, mut failed) = (0, 0);
-        for start in self.runs_within(job, first, known_end - first) {
-            let Some(kept) = record.runs.get(&start) else { continue };
-            let (from, to) = (start.max(first), (start + kept.run.count).min(known_end));
-            done += to - from;
-            failed += failures(&kept.run, from - start, to - from);
+        for kept in self.kept_within(job, first, known_end) {
+            done += kept.run.end().min(known_end) - kept.run.first.max(first);
+            failed += kept.run.failed_within(first, known_end);
         }
-        let evicted: u32 = self.evicted_within(job, first, known_end - first).iter().map(|(_, count)| count).sum();
+        let evicted = record.evicted.covered(first, known_end);
         status.evicted = u64::from(evicted);
         status.failed = u64::from(failed);
         status.succeeded = u64::from(done - failed);
@@ -210,15 +215,20 @@ impl Memory {
 
     /// The bytes of all kept results, and the number of jobs.
     pub fn size(&self) -> (usize, usize) {
-        (self.kept_bytes, self.jobs.len())
+        (self.taken_bytes + self.untaken_bytes, self.jobs.len())
     }
 
     fn evict(&mut self, job: JobId, first: u32) {
         let Some(record) = self.jobs.get_mut(&job) else { return };
         if let Some(kept) = record.runs.remove(&first) {
-            record.evicted += kept.run.count;
-            self.kept_bytes -= kept.bytes;
+            record.evicted.cover(first, kept.run.end());
+            self.uncount(&kept);
         }
+    }
+
+    fn uncount(&mut self, kept: &Kept) {
+        let bytes = if kept.taken { &mut self.taken_bytes } else { &mut self.untaken_bytes };
+        *bytes -= kept.bytes;
     }
 
     /// Remembers an ended job, and forgets the oldest ones beyond the bound that have nothing left to be taken.
@@ -236,7 +246,7 @@ impl Memory {
                 break;
             }
             if let Some(record) = self.jobs.remove(&oldest) {
-                self.kept_bytes -= record.runs.values().map(|kept| kept.bytes).sum::<usize>();
+                record.runs.values().for_each(|kept| self.uncount(kept));
             }
         }
     }
@@ -244,24 +254,26 @@ impl Memory {
     /// Panics when the state contradicts itself. For tests.
     #[cfg(test)]
     pub fn check_invariants(&self) {
-        let mut kept_bytes = 0;
+        let (mut taken_bytes, mut untaken_bytes) = (0, 0);
         for (id, job) in &self.jobs {
             let mut next = 0;
-            let (mut done, mut failed) = (job.evicted, 0);
+            let (mut done, mut failed) = (job.evicted.covered(0, u32::MAX), 0);
             for (first, kept) in &job.runs {
                 assert!(*first >= next, "runs of {id} overlap at {first}");
-                next = first + kept.run.count;
+                next = kept.run.end();
+                assert_eq!(job.evicted.covered(*first, next), 0, "{id}");
                 done += kept.run.count;
-                failed += failures(&kept.run, 0, kept.run.count);
-                kept_bytes += kept.bytes;
+                failed += kept.run.failed_within(*first, next);
+                *(if kept.taken { &mut taken_bytes } else { &mut untaken_bytes }) += kept.bytes;
             }
             assert!(next <= job.counts.submitted, "{id} has an outcome for a task that was never submitted");
             assert_eq!(done, job.counts.done, "{id}");
             assert!(failed <= job.counts.failed, "{id}");
             assert!(job.submissions.len() <= SUBMISSIONS_MAX);
         }
-        assert_eq!(kept_bytes, self.kept_bytes);
+        assert_eq!((taken_bytes, untaken_bytes), (self.taken_bytes, self.untaken_bytes));
         assert!(self.taken_bytes <= self.retention.taken_bytes_max);
+        assert!(self.untaken_bytes <= self.retention.untaken_bytes_max);
     }
 }
 
@@ -271,29 +283,11 @@ impl Job {
     }
 }
 
-/// How many of `count` tasks from `offset` on have no value.
-fn failures(run: &Run, offset: u32, count: u32) -> u32 {
-    match &run.body {
-        RunBody::Ended(_) => count,
-        RunBody::Ran(outcomes) => {
-            let within = outcomes.failures.iter().filter(|(at, _)| (offset..offset + count).contains(at));
-            // At most `count`, which is a u32.
-            within.count() as u32
-        }
-    }
-}
-
-pub(super) fn run_bytes(run: &Run) -> usize {
-    match &run.body {
-        RunBody::Ran(outcomes) => outcomes.bytes(),
-        RunBody::Ended(_) => 64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::task::{Cause, EngineId, Outcomes, PackedBuilder, Timing};
+    use crate::wire::RunBody;
 
     const JOB: JobId = JobId::from_u128(7);
 
@@ -310,7 +304,7 @@ mod tests {
     }
 
     fn store(tasks: u32) -> Memory {
-        let mut memory = Memory::new(Retention { taken_bytes_max: 2_000, ended_jobs_max: 2 });
+        let mut memory = Memory::new(Retention { taken_bytes_max: 3_000, untaken_bytes_max: 100_000, ended_jobs_max: 2 });
         memory.open(JOB, "ada");
         memory.extend(JOB, tasks, 5);
         memory
@@ -359,13 +353,26 @@ mod tests {
     }
 
     #[test]
+    fn a_store_of_results_that_nobody_takes_is_bounded_and_says_what_it_dropped() {
+        let mut memory = store(1_000);
+        for first in (0..1_000).step_by(5) {
+            memory.record(JOB, ran(first, 5, &[]));
+            memory.check_invariants();
+        }
+        let status = memory.status(JOB, 0, 1_000);
+        assert!(status.evicted > 0 && status.succeeded > 0, "{status:?}");
+        assert_eq!(memory.evicted_within(JOB, 0, 1_000), [(0, status.evicted as u32)]);
+        assert!(memory.record(JOB, ran(0, 5, &[])).is_none(), "the first outcome stood, although it is gone");
+    }
+
+    #[test]
     fn many_submissions_keep_bounded_times() {
         let mut memory = store(0);
         for at in 0..10_000 {
             memory.extend(JOB, 1, at);
         }
         memory.check_invariants();
-        let (run, _) = memory.record(JOB, ran(9_999, 1, &[])).expect("it was submitted");
+        let run = memory.record(JOB, ran(9_999, 1, &[])).expect("it was submitted");
         assert!(run.submitted_us > 9_000);
     }
 

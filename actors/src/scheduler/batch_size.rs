@@ -1,6 +1,6 @@
 //! How many tasks go in one batch.
 
-use super::{Chunk, Settings};
+use super::{Chunk, Settings, Weight};
 
 /// A batch is at most this many times the largest one that was measured: tasks may differ, and one short one proves little.
 const GROWTH: u32 = 8;
@@ -49,6 +49,33 @@ impl Pace {
     }
 }
 
+/// How long the arguments of a job's tasks are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Load {
+    tasks: u64,
+    bytes: u64,
+    longest_bytes: u64,
+}
+
+impl Load {
+    /// `count` more tasks of that weight.
+    pub(crate) fn add(&mut self, count: u32, weight: Weight) {
+        self.tasks = self.tasks.saturating_add(count.into());
+        self.bytes = self.bytes.saturating_add(weight.bytes);
+        self.longest_bytes = self.longest_bytes.max(weight.longest_bytes);
+    }
+
+    /// The most tasks whose arguments may go at once. By the mean, and by the longest so that an uneven job cannot break the bound.
+    pub(crate) fn tasks_max(&self, settings: &Settings, chunk: Chunk) -> u32 {
+        let certain = settings.batch_bytes_max / self.longest_bytes.max(1);
+        let usual = match chunk {
+            Chunk::Fixed(_) => u64::MAX,
+            Chunk::Adaptive => settings.batch_bytes.saturating_mul(self.tasks) / self.bytes.max(1),
+        };
+        u32::try_from(certain.min(usual)).unwrap_or(u32::MAX).max(1)
+    }
+}
+
 /// Whether other clients have queued tasks too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contention {
@@ -66,7 +93,7 @@ pub(crate) fn batch_size(
     contention: Contention,
 ) -> u32 {
     if let Chunk::Fixed(count) = chunk {
-        return count.get();
+        return count.get().min(settings.chunk_tasks_max).max(1);
     }
     let Some(mean_us) = pace.mean_us else { return 1 };
     let target_us = match contention {
@@ -110,6 +137,33 @@ mod tests {
             ("fixed stays fixed", fixed, pace(&[(64, 640)]), 3, 2, shared, 7),
         ] {
             assert_eq!(batch_size(&settings, chunk, &pace, queued, engines, contention), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_fixed_chunk_has_a_bound() {
+        let settings = Settings { chunk_tasks_max: 100, ..Settings::default() };
+        let fixed = Chunk::Fixed(NonZeroU32::MAX);
+        assert_eq!(batch_size(&settings, fixed, &pace(&[]), u32::MAX, 1, Contention::Alone), 100);
+    }
+
+    #[test]
+    fn long_arguments_go_a_few_at_a_time() {
+        let settings = Settings { batch_bytes: 1_000, batch_bytes_max: 10_000, ..Settings::default() };
+        let fixed = Chunk::Fixed(NonZeroU32::MAX);
+        for (what, tasks, bytes, longest_bytes, adaptive, of_fixed) in [
+            ("nothing known", 0, 0, 0, 1, 10_000),
+            ("no arguments", 5, 0, 0, 5_000, 10_000),
+            ("even ones", 10, 1_000, 100, 10, 100),
+            ("a long one among short ones", 1_000, 6_000, 5_001, 1, 1),
+            ("a fairly long one among short ones", 1_000, 6_000, 500, 20, 20),
+            ("longer than any batch", 3, 60_000, 20_000, 1, 1),
+            ("absurd", u32::MAX, u64::MAX, u64::MAX, 1, 1),
+        ] {
+            let mut load = Load::default();
+            load.add(tasks, Weight { bytes, longest_bytes });
+            assert_eq!(load.tasks_max(&settings, Chunk::Adaptive), adaptive, "{what}");
+            assert_eq!(load.tasks_max(&settings, fixed), of_fixed, "{what}, fixed");
         }
     }
 

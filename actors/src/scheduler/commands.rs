@@ -54,8 +54,17 @@ pub enum Placement {
 pub enum Chunk {
     /// As many as measurement suggests.
     Adaptive,
-    /// This many, or what is left.
+    /// This many, or what is left; at most [`Settings::chunk_tasks_max`](super::Settings::chunk_tasks_max).
     Fixed(NonZeroU32),
+}
+
+/// How long the arguments of tasks are that are added to a job. Decides, beside the time that they take, how many go at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weight {
+    /// All of them together, in bytes.
+    pub bytes: u64,
+    /// The longest one, in bytes.
+    pub longest_bytes: u64,
 }
 
 /// What the scheduler wants done.

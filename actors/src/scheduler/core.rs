@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Requirement, Settings, Time,
-    UnknownJob,
-    batch_size::Pace,
+    UnknownJob, Weight,
+    batch_size::{Load, Pace},
     client::Client,
     engines::{Duty, Engine},
     job::{Intake, Job, Part, TASKS_MAX},
@@ -22,7 +22,7 @@ use crate::task::{Cause, EngineId, JobId};
 /// let mut scheduler = Scheduler::new(Settings::default());
 /// scheduler.engine_joined(Time(0), EngineId(1), capability);
 /// scheduler.open_job(spec)?;
-/// scheduler.extend_job(Time(5), id, 1_000)?;
+/// scheduler.extend_job(Time(5), id, 1_000, Weight::default())?;
 /// for command in scheduler.commands() {
 ///     // Command::Dispatch { engine: EngineId(1), first: 0, .. }, …
 /// }
@@ -102,6 +102,7 @@ impl Scheduler {
             parts,
             batches: BTreeMap::new(),
             pace: Pace::default(),
+            load: Load::default(),
             total: 0,
             queued: 0,
             active: 0,
@@ -111,12 +112,12 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Adds `count` tasks to a job and returns the index of the first.
+    /// Adds `count` tasks, whose arguments have that weight, to a job and returns the index of the first.
     ///
     /// # Errors
     /// When the job is unknown or closed, or has no room for so many: a job holds up to 2^32 − 1 tasks, a direct one as many as its
     /// placement names.
-    pub fn extend_job(&mut self, now: Time, id: JobId, count: u32) -> Result<u32, ExtendError> {
+    pub fn extend_job(&mut self, now: Time, id: JobId, count: u32, weight: Weight) -> Result<u32, ExtendError> {
         self.advance(now);
         let key = *self.job_keys.get(&id).ok_or(ExtendError::UnknownJob(id))?;
         let job = &mut self.jobs[key];
@@ -128,6 +129,7 @@ impl Scheduler {
         }
         let first = job.total;
         job.total += count;
+        job.load.add(count, weight);
         let (mut at, mut part) = (first, job.part_of(first));
         while at < first + count {
             let end = self.jobs[key].parts[part].end.min(first + count);

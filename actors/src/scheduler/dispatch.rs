@@ -161,6 +161,7 @@ impl Scheduler {
         let job = &mut self.jobs[job_key];
         let queued = job.parts[part].pending.len();
         let size = batch_size(&self.settings, job.chunk, &job.pace, queued, engines, contention);
+        let size = size.min(job.load.tasks_max(&self.settings, job.chunk));
         let Some(span) = job.parts[part].pending.take(size) else { return };
         let price_us = job.pace.price_us();
         job.queued -= span.count;
@@ -178,7 +179,7 @@ impl Scheduler {
         }
         let client = &mut self.clients[client_key];
         order.served(client.vtime());
-        client.charge(price_us * u64::from(span.count));
+        client.charge(price_us.saturating_mul(u64::from(span.count)));
 
         let id = BatchId(self.next_batch);
         self.next_batch += 1;

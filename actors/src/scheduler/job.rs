@@ -3,7 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Chunk, batch_size::Pace, client::Client, engines::Engine, matching::Class, order::Entry, pending::Pending, slab::Key,
+    Chunk,
+    batch_size::{Load, Pace},
+    client::Client,
+    engines::Engine,
+    matching::Class,
+    order::Entry,
+    pending::Pending,
+    slab::Key,
 };
 use crate::task::{EngineId, JobId};
 
@@ -33,6 +40,7 @@ pub(crate) struct Job {
     /// Where each live batch is, by its first index.
     pub(crate) batches: BTreeMap<u32, Key<Engine>>,
     pub(crate) pace: Pace,
+    pub(crate) load: Load,
     /// How many tasks it has so far.
     pub(crate) total: u32,
     pub(crate) queued: u32,
@@ -101,6 +109,7 @@ pub(crate) mod tests {
             parts: vec![],
             batches: BTreeMap::new(),
             pace: Pace::default(),
+            load: Load::default(),
             total: 0,
             queued: 0,
             active: 0,

@@ -26,7 +26,7 @@ impl Scheduler {
     pub fn engine_lost(&mut self, now: Time, id: EngineId, detail: &str) {
         self.advance(now);
         let Some(key) = self.engine_keys.get(&id).copied() else { return };
-        self.settle_pinned(key, &Cause::EngineLost { detail: detail.into() });
+        self.settle_pinned(key, &Cause::EngineLost { detail: format!("engine {id}: {detail}") });
         self.stop_serving(key);
         let (mut batches, mut thieves) = (Vec::new(), Vec::new());
         // From the end, so that none is taken to start.

@@ -23,10 +23,8 @@
 //! *new* kind costs a walk over the open jobs.
 
 mod actor;
-mod arguments;
 mod batch_size;
 mod client;
-mod cluster_status;
 mod commands;
 mod core;
 mod dispatch;
@@ -55,6 +53,7 @@ pub(crate) use actor::{LinkDown, LinkUp, SchedulerActor};
 pub use commands::JobCounts;
 pub use commands::{
     Accepted, CancelCounts, Chunk, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Refused, Time, UnknownJob,
+    Weight,
 };
 pub use core::Scheduler;
 pub use requirement::{Capability, Requirement, WorkerMode};

@@ -50,7 +50,7 @@ impl Scheduler {
         held.stage = Stage::Started(self.now);
         record.completed += u64::from(count);
 
-        let (job_key, charged_us) = (held.job, held.price_us * u64::from(count));
+        let (job_key, charged_us) = (held.job, held.price_us.saturating_mul(u64::from(count)));
         let job = &mut self.jobs[job_key];
         job.active -= count;
         job.done += count;
@@ -145,7 +145,7 @@ impl Scheduler {
         job.active -= left;
         let client = &mut self.clients[job.client];
         client.active -= u64::from(left);
-        client.correct(batch.price_us * u64::from(left), 0);
+        client.correct(batch.price_us.saturating_mul(u64::from(left)), 0);
         let past = self.past(batch.span, blame);
         let poisoned = (blame == Blame::Suspected && batch.span.count == 1 && past.losses >= self.settings.poison_losses)
             .then_some(Cause::Poisoned { losses: past.losses });

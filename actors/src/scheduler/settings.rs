@@ -13,6 +13,13 @@ pub struct Settings {
     pub batch_target_us: u64,
     /// The most tasks in an adaptive batch, however short they are.
     pub batch_tasks_max: u32,
+    /// The most tasks in a batch whose size the client has fixed. Bounds what a dispatch costs and what is lost with an engine.
+    pub chunk_tasks_max: u32,
+    /// How many bytes of arguments an adaptive batch aims to hold at most, as far as a task's mean tells. More holds up other
+    /// messages to the engine's node and binds long arguments to one engine.
+    pub batch_bytes: u64,
+    /// No batch of several tasks holds more bytes of arguments. Well below what a message may have.
+    pub batch_bytes_max: u64,
     /// Waiting batches are taken from an engine whose running batch needs at least this much longer, in microseconds. Below it,
     /// the batch would have started before the retraction arrives.
     pub steal_min_us: u64,
@@ -32,6 +39,9 @@ impl Default for Settings {
             prefetch: 1,
             batch_target_us: 4_000,
             batch_tasks_max: 4_096,
+            chunk_tasks_max: 65_536,
+            batch_bytes: 8 << 20,
+            batch_bytes_max: 256 << 20,
             steal_min_us: 2_000,
             jobs_max: 1_000_000,
             placement_max: 65_536,

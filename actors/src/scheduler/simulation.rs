@@ -54,6 +54,8 @@ struct Task {
     outcomes: u32,
     losses: u32,
     cancelled: bool,
+    /// Of its argument.
+    bytes: u64,
     /// Every engine that runs it crashes.
     deadly: bool,
 }
@@ -117,6 +119,9 @@ impl Cluster {
             poison_losses: 1 + rng.below(4) as u32,
             prefetch: rng.below(4) as usize,
             batch_tasks_max: 1 + rng.below(64) as u32,
+            chunk_tasks_max: 1 + rng.below(12) as u32,
+            batch_bytes: 1 + rng.below(500),
+            batch_bytes_max: 1 + rng.below(2_000),
             ..Settings::default()
         };
         let scheduler = Scheduler::new(settings.clone());
@@ -233,14 +238,17 @@ impl Cluster {
         let count = if self.rng.one_in(2) { 1 } else { self.rng.below(60) as u32 };
         let job = self.jobs.get_mut(&id).unwrap();
         let room = job.pins.as_ref().map_or(u32::MAX, |pins| pins.len() as u32) - job.tasks.len() as u32;
-        let result = self.scheduler.extend_job(Time(self.now), id, count);
+        let arguments: Vec<u64> = (0..count).map(|_| if self.rng.one_in(50) { self.rng.below(3_000) } else { 10 }).collect();
+        let weight = Weight { bytes: arguments.iter().sum(), longest_bytes: arguments.iter().copied().max().unwrap_or(0) };
+        let result = self.scheduler.extend_job(Time(self.now), id, count, weight);
         match (job.closed, count > room) {
             (true, _) => assert_eq!(result, Err(ExtendError::Closed(id))),
             (_, true) => assert_eq!(result, Err(ExtendError::TooManyTasks { job: id, room, count })),
             _ => {
                 assert_eq!(result, Ok(job.tasks.len() as u32));
                 let rng = &mut self.rng;
-                job.tasks.extend((0..count).map(|_| Task { deadly: rng.one_in(150), ..Task::default() }));
+                let task = |bytes| Task { bytes, deadly: rng.one_in(150), ..Task::default() };
+                job.tasks.extend(arguments.into_iter().map(task));
             }
         }
     }
@@ -480,6 +488,11 @@ impl Cluster {
         assert!(!engine.draining, "a batch was sent to an engine that drains");
         assert!(engine.capability.satisfies(&model.requirement), "a batch was sent to an engine that cannot run it");
         assert!(engine.known.len() <= self.settings.prefetch, "an engine got too many batches");
+        let tasks = &model.tasks[held.first as usize..(held.first + held.count) as usize];
+        let bytes: u64 = tasks.iter().map(|task| task.bytes).sum();
+        assert!(held.count == 1 || bytes <= self.settings.batch_bytes_max, "a batch of {bytes} bytes was sent");
+        let most = self.settings.batch_tasks_max.max(self.settings.chunk_tasks_max);
+        assert!(held.count <= most, "a batch of {} tasks was sent", held.count);
         for index in held.first..held.first + held.count {
             let task = &model.tasks[index as usize];
             assert_eq!((task.outcomes, task.cancelled), (0, false), "task {index} was sent though it has ended");

@@ -3,7 +3,9 @@
 mod ids;
 mod outcome;
 mod packed;
+mod ranges;
 
 pub use ids::{BatchId, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
 pub use packed::{Packed, PackedBuilder};
+pub(crate) use ranges::Ranges;

@@ -6,6 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{EngineId, MessageId, Packed};
 
+/// What an entry of [`Outcomes::failures`] or [`Outcomes::output`] has beside its texts, in bytes: its offset, the name of the
+/// cause, how a worker ended, and the lengths of texts. The longest take 42.
+const ENTRY_BYTES: usize = 64;
+
+/// The most that a [`Timing`] has, in bytes, and what the end of a value has beyond the four that [`Packed::bytes`] counts.
+const TIMING_BYTES: usize = 12;
+
+/// The most that outcomes of no tasks have, in bytes: the clock's epoch and the lengths of the parts.
+const PARTS_BYTES: usize = 64;
+
 /// Why a task has no value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -71,6 +81,24 @@ pub enum Cause {
     Aborted,
     /// The outcome was recorded, and dropped since, by the store's retention.
     Evicted,
+}
+
+impl Cause {
+    /// The bytes that it occupies as a part of [`Outcomes`]: never less than its encoded form has, and little more.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = match self {
+            Cause::Panicked { message, location } => message.len() + location.as_ref().map_or(0, String::len),
+            Cause::ReturnedError { type_name, message } | Cause::WrongResult { type_name, message } => {
+                type_name.len() + message.len()
+            }
+            Cause::WrongArgument { expected, message } => expected.len() + message.len(),
+            Cause::FunctionUnknown { function, detail } => function.len() + detail.len(),
+            Cause::WorkerCrashed { last_output, .. } => last_output.len(),
+            Cause::WorkerUnavailable { detail } | Cause::EngineLost { detail } => detail.len(),
+            Cause::Poisoned { .. } | Cause::Aborted | Cause::Evicted => 0,
+        };
+        ENTRY_BYTES + texts
+    }
 }
 
 impl fmt::Display for Cause {
@@ -215,10 +243,46 @@ impl Outcomes {
         self.timings.iter().map(|timing| u64::from(timing.busy_us)).sum()
     }
 
-    /// The bytes that they occupy, roughly.
+    /// The bytes that they occupy: never less than their encoded form has, and little more.
     pub fn bytes(&self) -> usize {
-        let output: usize = self.output.iter().map(|(_, o)| o.stdout.len() + o.stderr.len() + 64).sum();
-        self.values.bytes() + 8 * self.timings.len() + 256 * self.failures.len() + output
+        let failures: usize = self.failures.iter().map(|(_, cause)| cause.bytes()).sum();
+        let output: usize = self.output.iter().map(|(_, output)| output_bytes(output)).sum();
+        PARTS_BYTES + self.values.bytes() + TIMING_BYTES * self.timings.len() + failures + output
+    }
+
+    /// Cuts them into consecutive parts of at most `bytes_max` bytes each, as [`bytes`](Self::bytes) counts; one task that has
+    /// more is a part of its own. They must be [sound](Self::is_sound).
+    pub(crate) fn split(self, bytes_max: usize) -> Vec<Self> {
+        if self.len() <= 1 || self.bytes() <= bytes_max {
+            return vec![self];
+        }
+        let count = self.len() as u32;
+        let (mut failures, mut output) = (self.failures.into_iter().peekable(), self.output.into_iter().peekable());
+        let (mut parts, mut part, mut first, mut bytes) = (Vec::new(), Self::default(), 0, PARTS_BYTES);
+        for index in 0..count {
+            let failure = failures.next_if(|(at, _)| *at == index);
+            let wrote = output.next_if(|(at, _)| *at == index);
+            let own = self.values.item(index as usize).map_or(0, <[u8]>::len)
+                + size_of::<u32>()
+                + TIMING_BYTES
+                + failure.as_ref().map_or(0, |(_, cause)| cause.bytes())
+                + wrote.as_ref().map_or(0, |(_, output)| output_bytes(output));
+            if index > first && bytes + own > bytes_max {
+                parts.push((first, std::mem::take(&mut part)));
+                (first, bytes) = (index, PARTS_BYTES);
+            }
+            bytes += own;
+            part.failures.extend(failure.map(|(_, cause)| (index - first, cause)));
+            part.output.extend(wrote.map(|(_, output)| (index - first, output)));
+        }
+        parts.push((first, part));
+        let ends: Vec<u32> = parts.iter().skip(1).map(|(first, _)| *first).chain([count]).collect();
+        let filled = parts.into_iter().zip(ends).map(|((first, part), end)| {
+            let (from, to) = (first as usize, end as usize);
+            let (values, timings) = (self.values.slice(from, to - from), self.timings[from..to].to_vec());
+            Self { epoch_us: self.epoch_us, values, timings, ..part }
+        });
+        filled.collect()
     }
 
     /// Whether the parts fit together. False only for what a broken or hostile peer sent.
@@ -239,3 +303,10 @@ impl Outcomes {
         Some(&self.failures[at].1)
     }
 }
+
+fn output_bytes(output: &TaskOutput) -> usize {
+    ENTRY_BYTES + output.stdout.len() + output.stderr.len()
+}
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,12 @@ impl Packed {
         self.data.get(range)
     }
 
+    /// Item `index` without a copy: the result shares this sequence's buffer.
+    pub fn share(&self, index: usize) -> Option<Bytes> {
+        let range = self.range(index)?;
+        (range.end <= self.data.len()).then(|| self.data.slice(range))
+    }
+
     /// Items `first..first + count` as a sequence of their own, which shares this one's buffer.
     ///
     /// # Panics
@@ -96,22 +102,13 @@ impl PackedBuilder {
         self.seal();
     }
 
-    /// Adds an item that `write` appends to the buffer; when it fails, nothing is added.
-    ///
-    /// # Errors
-    /// Whatever `write` returns.
-    pub fn push_with<E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<(), E> {
-        let start = self.data.len();
-        match write(&mut self.data) {
-            Ok(()) => {
-                self.seal();
-                Ok(())
-            }
-            Err(error) => {
-                self.data.truncate(start);
-                Err(error)
-            }
-        }
+    /// Takes the last item out again, into a builder of its own.
+    pub fn split_last(&mut self) -> Self {
+        self.ends.pop();
+        let start = self.ends.last().copied().unwrap_or(0) as usize;
+        let data = self.data.split_off(start);
+        let ends = vec![data.len() as u32];
+        Self { ends, data }
     }
 
     /// The finished sequence.
@@ -158,15 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_push_leaves_no_trace() {
+    fn the_last_item_can_be_taken_out() {
         let mut builder = PackedBuilder::default();
-        builder.push(b"a");
-        let failed = builder.push_with(|out| {
-            out.extend_from_slice(b"half");
-            Err("no")
-        });
-        assert_eq!(failed, Err("no"));
-        assert_eq!(builder.build(), packed(&[b"a"]));
+        [&b"one"[..], b"two"].iter().for_each(|item| builder.push(item));
+        assert_eq!(builder.split_last().build(), packed(&[b"two"]));
+        assert_eq!(builder.build(), packed(&[b"one"]));
     }
 
     #[test]
@@ -175,7 +168,7 @@ mod tests {
             let p = Packed { ends, data: Bytes::from_static(data.as_bytes()) };
             assert!(!p.is_sound());
             for index in 0..4 {
-                let _ = p.item(index);
+                let _ = (p.item(index), p.share(index));
             }
         }
     }

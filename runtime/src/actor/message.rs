@@ -21,7 +21,7 @@ pub trait RemoteMessage: Serialize + DeserializeOwned + Send + 'static {
 
 /// A [`RemoteMessage`] as the actor receives it: with the link that it came by and the way to answer.
 ///
-/// It holds a permit of the link's gate until both it and its [`Reply`] are dropped, which is what bounds a mailbox.
+/// It holds a permit of the link's gate until its [`Reply`] is dropped or gives it back, which is what bounds a mailbox.
 #[derive(Debug)]
 pub struct Remote<M: RemoteMessage> {
     /// What was sent.
@@ -40,13 +40,13 @@ impl<M: RemoteMessage> actix::Message for Remote<M> {
 #[derive(Debug)]
 pub struct Reply<R: Serialize> {
     slot: Option<(Link, u64)>,
-    _permit: Permit,
+    permit: Option<Permit>,
     _answer: std::marker::PhantomData<fn(R)>,
 }
 
 impl<R: Serialize> Reply<R> {
     pub(crate) fn new(slot: Option<(Link, u64)>, permit: Permit) -> Self {
-        Self { slot, _permit: permit, _answer: std::marker::PhantomData }
+        Self { slot, permit: Some(permit), _answer: std::marker::PhantomData }
     }
 
     /// Answers. Does nothing when the message was told rather than asked, or when the link is gone: then the asker
@@ -55,6 +55,12 @@ impl<R: Serialize> Reply<R> {
         if let Some((link, ask)) = self.slot.take() {
             link.reply(ask, answer);
         }
+    }
+
+    /// Gives the place in the gate back before the answer is sent. For an actor that is done with a message, holds its
+    /// answer back, and bounds in its own way how many answers it holds.
+    pub fn release_permit(&mut self) {
+        self.permit = None;
     }
 
     /// Refuses, with a reason that the asker sees.

@@ -72,15 +72,21 @@ impl Registry {
         self.entries.iter().map(|entry| (entry.name.to_owned(), entry.version)).collect()
     }
 
-    pub(crate) fn dispatch(&self, exports: &Exports, message: u16, inbound: Inbound) -> Result<(), Refusal> {
-        let Some(entry) = self.entries.get(usize::from(message)) else {
-            return Err((AskCode::UnknownMessage, format!("this node has no message number {message}")));
-        };
-        let role = inbound.link.peer().name.role;
-        if !entry.roles.contains(&role) {
-            return Err((AskCode::NotAllowed, format!("the role {role} may not send {}", entry.name)));
+    fn check(&self, message: u16, role: Role) -> Result<(), Refusal> {
+        let entry = self.entry(message)?;
+        match entry.roles.contains(&role) {
+            true => Ok(()),
+            false => Err((AskCode::NotAllowed, format!("the role {role} may not send {}", entry.name))),
         }
-        (entry.deliver)(exports, inbound)
+    }
+
+    fn dispatch(&self, exports: &Exports, message: u16, inbound: Inbound) -> Result<(), Refusal> {
+        (self.entry(message)?.deliver)(exports, inbound)
+    }
+
+    fn entry(&self, message: u16) -> Result<&Entry, Refusal> {
+        let entry = self.entries.get(usize::from(message));
+        entry.ok_or_else(|| (AskCode::UnknownMessage, format!("this node has no message number {message}")))
     }
 }
 
@@ -136,6 +142,10 @@ pub(crate) struct Local {
 }
 
 impl Deliver for Local {
+    fn check(&self, message: u16, role: Role) -> Result<(), Refusal> {
+        self.registry.check(message, role)
+    }
+
     fn message(&self, message: u16, inbound: Inbound) -> Result<(), Refusal> {
         self.registry.dispatch(&self.exports, message, inbound)
     }

@@ -20,6 +20,9 @@ use crate::proto::packet::{TerminatedCode, TerminatedReason};
 /// How many monitors one actor may have. More than one a link is a leak.
 pub const MONITORS_MAX: usize = 65_536;
 
+/// Up to how many monitors it is not worth looking which of them have given up.
+const MONITORS_KEPT: usize = 64;
+
 /// What happens when an actor panics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restart {
@@ -41,8 +44,30 @@ pub struct ActorHandle<A: Actor> {
 
 struct Shared<A: Actor> {
     address: RefCell<Addr<A>>,
-    monitors: RefCell<Vec<oneshot::Sender<TerminatedReason>>>,
+    monitors: RefCell<Monitors>,
     ended: RefCell<Option<TerminatedReason>>,
+}
+
+/// Who waits for an actor's end. Those that have given up are swept out now and then, at a constant cost for each.
+#[derive(Default)]
+struct Monitors {
+    waiting: Vec<oneshot::Sender<TerminatedReason>>,
+    sweep_at: usize,
+}
+
+impl Monitors {
+    /// Gives the monitor back when there are too many.
+    fn add(&mut self, monitor: oneshot::Sender<TerminatedReason>) -> Result<(), oneshot::Sender<TerminatedReason>> {
+        if self.waiting.len() >= self.sweep_at {
+            self.waiting.retain(|monitor| !monitor.is_closed());
+            self.sweep_at = (self.waiting.len() * 2).clamp(MONITORS_KEPT, MONITORS_MAX);
+        }
+        if self.waiting.len() >= MONITORS_MAX {
+            return Err(monitor);
+        }
+        self.waiting.push(monitor);
+        Ok(())
+    }
 }
 
 impl<A: Actor> Clone for ActorHandle<A> {
@@ -61,18 +86,20 @@ impl<A: Actor<Context = Context<A>>> ActorHandle<A> {
     pub fn monitor(&self) -> impl Future<Output = TerminatedReason> + use<A> {
         let (sender, receiver) = oneshot::channel();
         let ended = self.shared.ended.borrow().clone();
-        let mut monitors = self.shared.monitors.borrow_mut();
         match ended {
             Some(reason) => drop(sender.send(reason)),
-            None if monitors.len() < MONITORS_MAX => monitors.push(sender),
-            None => drop(sender.send(TerminatedReason::new(TerminatedCode::Refused, "the actor has too many monitors"))),
+            None => {
+                if let Err(sender) = self.shared.monitors.borrow_mut().add(sender) {
+                    drop(sender.send(TerminatedReason::new(TerminatedCode::Refused, "the actor has too many monitors")));
+                }
+            }
         }
         receiver.map(|reason| reason.unwrap_or_else(|_| TerminatedReason::new(TerminatedCode::Stopped, "its node has ended")))
     }
 
     fn end(&self, reason: TerminatedReason) {
         *self.shared.ended.borrow_mut() = Some(reason.clone());
-        for monitor in self.shared.monitors.borrow_mut().drain(..) {
+        for monitor in self.shared.monitors.borrow_mut().waiting.drain(..) {
             // A monitor that nobody waits on any more is no fault.
             let _ = monitor.send(reason.clone());
         }
@@ -112,7 +139,15 @@ where
                 return;
             }
             let mut context = Context::new();
-            let actor = make(&mut context);
+            let made = std::panic::catch_unwind(AssertUnwindSafe(|| make(&mut context)));
+            let actor = match made {
+                Ok(actor) => actor,
+                Err(panic) => {
+                    let text = format!("{name} panicked when it was started again: {}", panic_message(panic.as_ref()));
+                    supervised.end(TerminatedReason::new(TerminatedCode::Panicked, text));
+                    return;
+                }
+            };
             *supervised.shared.address.borrow_mut() = actix::AsyncContext::address(&context);
             life = Some((context, actor));
         }
@@ -230,6 +265,45 @@ mod tests {
             assert_eq!(handle.addr().send(Ping).await.unwrap(), 2);
             handle.addr().do_send(Panic);
             assert_eq!(ended.await.code, TerminatedCode::Panicked);
+        });
+    }
+
+    #[test]
+    fn an_actor_that_cannot_be_made_anew_has_ended() {
+        on_local_set(async {
+            let mut lives = 0;
+            let restart = Restart::UpTo { most: 9, within: Duration::from_secs(3600) };
+            let handle = spawn_actor("fragile", restart, move |_| {
+                lives += 1;
+                assert!(lives == 1, "no second life");
+                Fragile { lives: Rc::default() }
+            });
+            handle.addr().do_send(Panic);
+            let reason = handle.monitor().await;
+            assert_eq!(reason.code, TerminatedCode::Panicked);
+            assert!(reason.text.contains("no second life"), "{}", reason.text);
+        });
+    }
+
+    #[test]
+    fn monitors_that_have_given_up_make_room_for_others() {
+        on_local_set(async {
+            let handle = fragile(Restart::Never);
+            let first = handle.monitor();
+            for _ in 0..2 * MONITORS_MAX {
+                drop(handle.monitor());
+            }
+            assert!(handle.shared.monitors.borrow().waiting.len() <= MONITORS_KEPT);
+            let mut full = Vec::new();
+            // Those that have given up are not counted until they are swept out.
+            while handle.shared.monitors.borrow().waiting.len() < MONITORS_MAX {
+                full.push(handle.monitor());
+            }
+            assert_eq!(handle.monitor().await.code, TerminatedCode::Refused);
+            drop(full);
+            let last = handle.monitor();
+            handle.addr().do_send(Stop);
+            assert_eq!((first.await.code, last.await.code), (TerminatedCode::Stopped, TerminatedCode::Stopped));
         });
     }
 

@@ -5,7 +5,14 @@
 //! dangle without the other. Bulk overtakes and is overtaken by control messages: whoever needs an order waits for
 //! acknowledgements.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Semaphore, mpsc};
@@ -22,6 +29,10 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
 /// How many long messages may wait for their streams on one link. Beyond it senders are told that the link is full.
 pub const QUEUED_MAX: usize = 1024;
+
+/// How many bytes of long messages may wait for their streams on one link, in bytes. One more may be added as long as it is
+/// not reached, so that the longest passes too. Smaller costs links whose engines all get long arguments at once.
+pub const QUEUED_BYTES_MAX: usize = 512 << 20;
 
 /// How many bytes of bulk may be under way from one side. Below the connection's send window by what control needs, so
 /// that bulk can never stall control: one stream has at most its receive window under way.
@@ -40,8 +51,29 @@ const PREFIX_BYTES: usize = 8 + 32 + 2;
 
 /// A message to be sent as bulk.
 pub(crate) struct BulkOut {
-    pub head: PacketHead,
-    pub payload: Bytes,
+    head: PacketHead,
+    payload: Bytes,
+    _queued: Queued,
+}
+
+impl BulkOut {
+    /// A message that counts as queued, in `queued`, until the peer has it or it is dropped.
+    pub fn new(head: PacketHead, payload: Bytes, queued: Arc<AtomicUsize>) -> Self {
+        let bytes = payload.len();
+        queued.fetch_add(bytes, Ordering::Relaxed);
+        Self { head, payload, _queued: Queued { queued, bytes } }
+    }
+}
+
+struct Queued {
+    queued: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.queued.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Sends what is queued until the link ends.
@@ -65,7 +97,8 @@ pub(crate) async fn send_all(connection: quinn::Connection, mut queue: mpsc::Rec
     }
 }
 
-async fn send_one(connection: &quinn::Connection, BulkOut { head, payload }: BulkOut) -> Result<(), quinn::WriteError> {
+async fn send_one(connection: &quinn::Connection, message: BulkOut) -> Result<(), quinn::WriteError> {
+    let BulkOut { head, payload, _queued } = message;
     let mut stream = ResetOnDrop(Some(connection.open_uni().await?));
     // Hashing a long payload takes milliseconds, which the node thread does not have.
     let hashed = payload.clone();
@@ -110,6 +143,7 @@ pub(crate) async fn receive_all(link: Link, gate: Gate, deliver: Rc<dyn Deliver>
         let (link, gate, deliver) = (link.clone(), gate.clone(), deliver.clone());
         tokio::task::spawn_local(async move {
             match tokio::time::timeout(SILENCE_MAX, read_prefix(&link, stream)).await {
+                Ok(Ok((incoming, _))) if !link.takes(deliver.as_ref(), &incoming.head) => {}
                 Ok(Ok((incoming, stream))) => receive_one(&link, &gate, deliver.as_ref(), incoming, stream).await,
                 Ok(Err(text)) => link.broken_bulk(&text),
                 Err(_) => link.broken_bulk("a bulk stream stayed silent"),
@@ -147,7 +181,10 @@ async fn read_prefix(link: &Link, mut stream: quinn::RecvStream) -> Result<(Inco
 
 async fn receive_one(link: &Link, gate: &Gate, deliver: &dyn Deliver, incoming: Incoming, mut stream: quinn::RecvStream) {
     // Not read before there is room for it: flow control holds the sender back meanwhile.
-    let permit = gate.enter(incoming.bytes).await;
+    let permit = tokio::select! {
+        permit = gate.enter(incoming.bytes) => permit,
+        () = link.closed() => return,
+    };
     // Grows with what has arrived, never with what was announced.
     let mut payload = Vec::new();
     loop {
@@ -177,7 +214,9 @@ async fn receive_one(link: &Link, gate: &Gate, deliver: &dyn Deliver, incoming: 
 
 impl Link {
     fn broken_bulk(&self, text: &str) {
-        tracing::warn!(peer = %self.peer().name, "{text}");
-        self.close(CloseCode::ProtocolViolation, text);
+        if self.is_up() {
+            tracing::warn!(peer = %self.peer().name, "a peer broke the protocol: {text}");
+            self.close(CloseCode::ProtocolViolation, text);
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! Taking links and dialling them: what lies between a bare QUIC connection and a [`Link`].
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use quinn::{Connection, Endpoint, Incoming, RecvStream};
 use rustls::pki_types::CertificateDer;
+use tokio::task::AbortHandle;
 
 use super::{
     authority::server_name,
@@ -21,13 +22,15 @@ use crate::proto::{
 /// How long a handshake may take, from the first datagram to `Welcome`. Slow or hostile peers hold a place no longer.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
-/// How many handshakes may be under way at once. Beyond it new ones are refused, and honest peers dial again.
+/// How many handshakes may be under way at once. Beyond it the oldest is given up for the newest: an honest one takes
+/// milliseconds, so that peers which hold theirs open keep nobody out.
 const HANDSHAKES_MAX: usize = 256;
 
 /// From how many handshakes on a peer must first prove that its address is its own, which costs it a round trip.
 const HANDSHAKES_UNVALIDATED_MAX: usize = 32;
 
-/// How many links a node holds. Each costs some hundred kilobytes at worst, when its windows are full.
+/// How many links a node holds. A quiet one costs some ten kilobytes; what a busy one may cost at worst is the sum of its
+/// windows, gates and queues, so that this bounds the number of sockets' worth of state rather than memory.
 pub const LINKS_MAX: usize = 4096;
 
 /// The first pause before dialling again; it doubles from there.
@@ -48,26 +51,32 @@ pub(crate) fn listen(node: &Node, address: SocketAddr) -> Result<Endpoint, Start
 }
 
 async fn accept_all(node: Node, endpoint: Endpoint) {
-    let under_way = Rc::new(());
+    let mut under_way: VecDeque<AbortHandle> = VecDeque::new();
     while let Some(incoming) = endpoint.accept().await {
-        let handshakes = Rc::strong_count(&under_way) - 1;
-        if handshakes >= HANDSHAKES_MAX {
-            incoming.refuse();
-        } else if handshakes >= HANDSHAKES_UNVALIDATED_MAX && !incoming.remote_address_validated() {
+        under_way.retain(|handshake| !handshake.is_finished());
+        if under_way.len() >= HANDSHAKES_UNVALIDATED_MAX && !incoming.remote_address_validated() {
             // Fails only for an address that is validated already, which was just ruled out.
             let _ = incoming.retry();
-        } else {
-            let (node, place) = (node.clone(), under_way.clone());
-            tokio::task::spawn_local(async move {
-                let from = incoming.remote_address();
-                match tokio::time::timeout(HANDSHAKE_MAX, accept_one(&node, incoming)).await {
-                    Ok(Ok((peer, agreed, streams))) => bring_up(&node, peer, agreed, streams, || {}),
-                    Ok(Err(text)) => tracing::warn!(%from, "a link was refused: {text}"),
-                    Err(_) => tracing::warn!(%from, "a handshake took longer than {HANDSHAKE_MAX:?}"),
-                }
-                drop(place);
-            });
+            continue;
         }
+        if under_way.len() >= HANDSHAKES_MAX
+            && let Some(oldest) = under_way.pop_front()
+        {
+            tracing::debug!("a handshake was given up for another");
+            oldest.abort();
+        }
+        let handshake = tokio::task::spawn_local(take_in(node.clone(), incoming));
+        under_way.push_back(handshake.abort_handle());
+    }
+}
+
+/// Dropped, it drops its connection, which ends it.
+async fn take_in(node: Node, incoming: Incoming) {
+    let from = incoming.remote_address();
+    match tokio::time::timeout(HANDSHAKE_MAX, accept_one(&node, incoming)).await {
+        Ok(Ok((peer, agreed, streams))) => bring_up(&node, peer, agreed, streams, || {}),
+        Ok(Err(text)) => tracing::warn!(%from, "a link was refused: {text}"),
+        Err(_) => tracing::warn!(%from, "a handshake took longer than {HANDSHAKE_MAX:?}"),
     }
 }
 
@@ -117,7 +126,7 @@ pub(crate) fn dial(node: &Node, address: &str) -> Result<(), StartError> {
     let config = tls::client_config(node.identity())?;
     let (node, address) = (node.clone(), address.to_owned());
     tokio::task::spawn_local(async move {
-        let mut dialler = Dialler { node: node.clone(), address, config, endpoint: None };
+        let mut dialler = Dialler { node: node.clone(), address, config, attempts: 0, endpoints: Vec::new() };
         let mut backoff = BACKOFF_MIN;
         while !node.is_draining() {
             let dialled = tokio::time::timeout(HANDSHAKE_MAX, dialler.dial_one()).await;
@@ -149,16 +158,18 @@ struct Dialler {
     node: Node,
     address: String,
     config: quinn::ClientConfig,
-    /// The endpoint for the family of the address that was dialled last.
-    endpoint: Option<Endpoint>,
+    /// How often it has dialled: a name's addresses take turns.
+    attempts: usize,
+    /// One for each family of addresses that was needed.
+    endpoints: Vec<Endpoint>,
 }
 
 impl Dialler {
     async fn dial_one(&mut self) -> Result<(Peer, Agreed, Streams), ConnectFailure> {
         let other = ConnectFailure::Other;
         let resolved = tokio::net::lookup_host(&self.address).await;
-        let resolved = resolved.map_err(|error| other(format!("the address cannot be resolved: {error}")))?.next();
-        let address = resolved.ok_or_else(|| other("the name has no address".into()))?;
+        let resolved = resolved.map_err(|error| other(format!("the address cannot be resolved: {error}")))?.collect();
+        let address = self.turn(resolved).ok_or_else(|| other("the name has no address".into()))?;
         let endpoint = self.endpoint_for(address).map_err(|error| other(format!("no UDP socket could be opened: {error}")))?;
         let server = server_name(&self.node.identity().name.cluster);
         let connecting =
@@ -175,15 +186,23 @@ impl Dialler {
         })
     }
 
+    /// Which of a name's addresses is dialled this time. Often only one of them answers: "localhost" is both `::1` and
+    /// `127.0.0.1`.
+    fn turn(&mut self, addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
+        let turn = self.attempts.checked_rem(addresses.len())?;
+        self.attempts += 1;
+        addresses.get(turn).copied()
+    }
+
     fn endpoint_for(&mut self, address: SocketAddr) -> std::io::Result<Endpoint> {
         let of_family = |endpoint: &&Endpoint| endpoint.local_addr().is_ok_and(|own| own.is_ipv6() == address.is_ipv6());
-        if let Some(endpoint) = self.endpoint.as_ref().filter(of_family) {
+        if let Some(endpoint) = self.endpoints.iter().find(of_family) {
             return Ok(endpoint.clone());
         }
         let any: SocketAddr = if address.is_ipv6() { ([0u16; 8], 0).into() } else { ([0u8; 4], 0).into() };
         let endpoint = tls::endpoint(any, None)?;
         self.node.keep_endpoint(endpoint.clone());
-        self.endpoint = Some(endpoint.clone());
+        self.endpoints.push(endpoint.clone());
         Ok(endpoint)
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! An actix mailbox does not bound those who send to it, so the bound is here: each link has a gate, and each message
 //! that it delivers carries a permit until the actor is done with it. All mailboxes together then hold at most
-//! [`GATE_BYTES`] a link.
+//! twice [`GATE_BYTES`] a link: short messages and bulk have a gate each, since bulk may wait where short messages that
+//! find no room are the end of the link.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many bytes of messages from one link may wait for actors. A peer that goes beyond it ignores the windows that
+/// How many bytes of messages from one link may wait for actors, of short ones and of bulk each. A peer that goes beyond it ignores the windows that
 /// every protocol here has, and loses its link. Smaller costs honest peers theirs in a burst; larger costs memory.
 pub const GATE_BYTES: u32 = 64 << 20;
 
@@ -18,7 +19,8 @@ const MESSAGE_BYTES_MIN: u32 = 256;
 /// Bounds what one link has delivered and no actor has handled yet.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    bytes: Arc<Semaphore>,
+    short: Arc<Semaphore>,
+    bulk: Arc<Semaphore>,
 }
 
 /// A place in a mailbox; freed when dropped.
@@ -29,25 +31,26 @@ pub struct Permit {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { bytes: Arc::new(Semaphore::new(GATE_BYTES as usize)) }
+        let full = || Arc::new(Semaphore::new(GATE_BYTES as usize));
+        Self { short: full(), bulk: full() }
     }
 }
 
 impl Gate {
-    /// A permit for a message of this many bytes, or `None` when the gate is full.
+    /// A permit for a short message of this many bytes, or `None` when the gate is full.
     pub fn try_enter(&self, message_bytes: usize) -> Option<Permit> {
         let cost = cost(message_bytes);
-        let permit = self.bytes.clone().try_acquire_many_owned(cost).ok()?;
+        let permit = self.short.clone().try_acquire_many_owned(cost).ok()?;
         Some(Permit { _bytes: Some(permit) })
     }
 
-    /// A permit as soon as there is room. Only bulk waits here: its sender is held back by the stream's flow control.
+    /// A permit for bulk of this many bytes as soon as there is room. Its sender is held back by the stream's flow control.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the place in the queue and nothing else.
     pub async fn enter(&self, message_bytes: usize) -> Permit {
         // The semaphore is never closed, so that an error is impossible; an absent permit would be harmless.
-        let permit = self.bytes.clone().acquire_many_owned(cost(message_bytes)).await.ok();
+        let permit = self.bulk.clone().acquire_many_owned(cost(message_bytes)).await.ok();
         Permit { _bytes: permit }
     }
 }
@@ -59,6 +62,8 @@ fn cost(message_bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -68,6 +73,16 @@ mod tests {
         assert!(gate.try_enter(0).is_none());
         drop(all);
         assert!(gate.try_enter(0).is_some());
+    }
+
+    #[test]
+    fn bulk_takes_no_room_from_short_messages() {
+        let gate = Gate::default();
+        let bulk = gate.enter(usize::MAX).now_or_never().expect("an empty gate lets bulk of any size pass");
+        assert!(gate.enter(1).now_or_never().is_none());
+        assert!(gate.try_enter(1 << 20).is_some());
+        drop(bulk);
+        assert!(gate.enter(1).now_or_never().is_some());
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! One task owns each half of the control stream. The writer takes all that is queued and writes it at once; the reader
 //! hands messages to actors and never waits for one. Long payloads travel beside it, see [`super::bulk`].
 
+mod control;
+mod errors;
+mod waiting;
+
 use std::{
-    collections::HashMap,
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,17 +20,23 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
+pub use self::errors::{AskError, SendError};
+pub(crate) use self::waiting::PendingAsk;
+use self::{
+    control::{describe_end, read_control, write_control},
+    waiting::{NotTaken, PendingMonitor, Waiting, link_lost},
+};
 use super::{
     bulk::{self, BulkOut},
     gate::{Gate, Permit},
-    identity::NodeName,
+    identity::{NodeName, Role},
 };
 use crate::proto::{
     frame::{Decoder, FRAME_BYTES_MAX},
     handshake::{Incarnation, MessageTable},
-    packet::{AskCode, CloseCode, Executed, Packet, PacketHead, TerminatedCode, TerminatedReason, begin, finish},
+    packet::{AskCode, CloseCode, Packet, PacketHead, TerminatedCode, TerminatedReason, begin, finish},
 };
 
 /// How many frames may wait for the writer. Beyond it the peer reads too slowly and senders are told so.
@@ -42,11 +51,9 @@ pub const ASKS_MAX: usize = 65_536;
 /// Payloads above this many bytes travel as bulk: a frame holds 64 KiB, and long frames delay short ones.
 pub const INLINE_BYTES_MAX: usize = 32 << 10;
 
-/// How many frames one write takes. Bounds the time for which one link keeps the node thread.
-const FRAMES_PER_WRITE: usize = 1024;
-
-/// How many bytes the reader takes from the stream at once.
-const READ_BYTES: usize = 256 << 10;
+/// How many actors' ends the peer of one link may wait for. More than a node has engines; beyond it the peer is refused, so
+/// that none can use up what an actor has for all.
+pub const MONITORS_MAX: usize = 8192;
 
 /// Who is on the other side of a link.
 #[derive(Clone, Debug)]
@@ -73,17 +80,14 @@ struct Inner {
     control: mpsc::Sender<Bytes>,
     queued_bytes: AtomicUsize,
     bulk: mpsc::Sender<BulkOut>,
-    waiting: Mutex<Waiting>,
+    /// What of bulk has not reached the peer.
+    queued_bulk: Arc<AtomicUsize>,
+    waiting: Waiting,
+    /// How many actors' ends the peer waits for.
+    monitored: AtomicUsize,
     next: AtomicU64,
     /// Why it ended, once it has.
     ended: OnceLock<String>,
-}
-
-/// Who waits for something from the peer. Gone, each told, when the link ends.
-#[derive(Default)]
-struct Waiting {
-    asks: HashMap<u64, oneshot::Sender<Result<Bytes, AskError>>>,
-    monitors: HashMap<u64, oneshot::Sender<TerminatedReason>>,
 }
 
 /// A message as it comes off a link.
@@ -101,6 +105,8 @@ pub(crate) type Refusal = (AskCode, String);
 
 /// What a link delivers to. The layer above implements it, so that this one knows nothing of actors.
 pub(crate) trait Deliver {
+    /// Whether peers of that role may send that message at all.
+    fn check(&self, message: u16, role: Role) -> Result<(), Refusal>;
     fn message(&self, message: u16, inbound: Inbound) -> Result<(), Refusal>;
     fn monitor(&self, actor: u32) -> LocalBoxFuture<'static, TerminatedReason>;
 }
@@ -126,7 +132,9 @@ impl Link {
             control,
             queued_bytes: AtomicUsize::new(0),
             bulk,
-            waiting: Mutex::default(),
+            queued_bulk: Arc::default(),
+            waiting: Waiting::default(),
+            monitored: AtomicUsize::new(0),
             next: AtomicU64::new(1),
             ended: OnceLock::new(),
         }));
@@ -163,7 +171,10 @@ impl Link {
 
     /// Ends the link and tells the peer why.
     pub fn close(&self, code: CloseCode, text: &str) {
-        self.0.connection.close(quinn::VarInt::from_u32(code.code()), text.as_bytes());
+        // A second close would replace the reason of the first, also of one that came from the peer.
+        if self.0.connection.close_reason().is_none() {
+            self.0.connection.close(quinn::VarInt::from_u32(code.code()), text.as_bytes());
+        }
     }
 
     /// The round trip to the peer as QUIC estimates it.
@@ -187,15 +198,11 @@ impl Link {
         deadline: Duration,
     ) -> Result<PendingAsk, SendError> {
         let index = self.index(name, version)?;
-        let (sender, receiver) = oneshot::channel();
         let ask = self.0.next.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut waiting = self.waiting();
-            if waiting.asks.len() >= ASKS_MAX {
-                return Err(SendError::Full { peer: self.peer().name.to_string() });
-            }
-            waiting.asks.insert(ask, sender);
-        }
+        let receiver = self.0.waiting.add_ask(ask).map_err(|error| match error {
+            NotTaken::Full => self.full(),
+            NotTaken::Ended => self.down(),
+        })?;
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
         let pending = PendingAsk { link: self.clone(), ask, receiver, deadline };
         self.send(PacketHead::Ask { actor, message: index, ask, deadline_ms }, message)?;
@@ -204,19 +211,23 @@ impl Link {
 
     /// A future that ends exactly once: when the peer's actor ends, or the link does.
     pub(crate) fn monitor(&self, actor: u32) -> impl Future<Output = TerminatedReason> + use<> {
-        let (sender, receiver) = oneshot::channel();
         let monitor = self.0.next.fetch_add(1, Ordering::Relaxed);
-        self.waiting().monitors.insert(monitor, sender);
+        let pending = self.0.waiting.add_monitor(monitor).ok();
+        let pending = pending.map(|receiver| PendingMonitor { link: self.clone(), monitor, receiver });
         let request = Packet::Monitor { monitor, actor }.encode();
-        if !request.is_ok_and(|frame| self.queue(frame).is_ok()) {
-            self.waiting().monitors.remove(&monitor);
+        let pending = pending.filter(|_| request.is_ok_and(|frame| self.queue(frame).is_ok()));
+        async move {
+            match pending {
+                Some(pending) => pending.ended().await,
+                None => link_lost("the link is down, or takes nothing more"),
+            }
         }
-        async move { receiver.await.unwrap_or_else(|_| link_lost("the link has ended")) }
     }
 
     pub(crate) fn reply(&self, ask: u64, answer: &impl Serialize) {
         if let Err(error @ (SendError::Full { .. } | SendError::Encoding(_))) = self.send(PacketHead::Reply { ask }, answer) {
-            self.refuse(ask, AskCode::TooLarge, &error.to_string());
+            // It was executed all the same.
+            self.refuse(ask, AskCode::ReplyTooLarge, &error.to_string());
         }
     }
 
@@ -229,9 +240,20 @@ impl Link {
         self.queue_packet(&Packet::Goodbye { code, text: text.to_owned() });
     }
 
-    /// Whether everything queued has been handed to the transport.
-    pub(crate) fn is_flushed(&self) -> bool {
-        self.0.queued_bytes.load(Ordering::Relaxed) == 0 && self.0.bulk.capacity() == self.0.bulk.max_capacity()
+    /// Whether the peer has all that was sent as bulk.
+    pub(crate) fn bulk_has_arrived(&self) -> bool {
+        self.0.queued_bulk.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a message with that head is to be taken; if not, its sender is told. Asked before a long one is read.
+    pub(crate) fn takes(&self, deliver: &dyn Deliver, head: &PacketHead) -> bool {
+        let (message, ask) = match *head {
+            PacketHead::Tell { message, .. } => (message, None),
+            PacketHead::Ask { message, ask, .. } => (message, Some(ask)),
+            PacketHead::Reply { ask } => return self.0.waiting.expects(ask),
+        };
+        let checked = deliver.check(message, self.peer().name.role);
+        checked.map_err(|refusal| self.not_delivered(ask, refusal)).is_ok()
     }
 
     /// Delivers what came off the control stream or a bulk stream; an answer to an ask needs no actor.
@@ -239,20 +261,36 @@ impl Link {
         let (actor, message, ask) = match head {
             PacketHead::Tell { actor, message } => (actor, message, None),
             PacketHead::Ask { actor, message, ask, .. } => (actor, message, Some(ask)),
-            PacketHead::Reply { ask } => return self.answered(ask, Ok(payload)),
+            PacketHead::Reply { ask } => return self.0.waiting.answered(ask, Ok(payload)),
         };
-        let inbound = Inbound { actor, ask, payload, link: self.clone(), permit };
-        if let Err((code, text)) = deliver.message(message, inbound) {
-            tracing::warn!(peer = %self.peer().name, "a message was not delivered: {text}");
-            match ask {
-                Some(ask) => self.refuse(ask, code, &text),
-                // A peer that sends what it may not, or what is no message, is broken or hostile.
-                None if matches!(code, AskCode::NotAllowed | AskCode::UnknownMessage | AskCode::BadPayload) => {
-                    self.close(CloseCode::ProtocolViolation, &text);
-                }
-                None => {}
-            }
+        // Bulk can be late. Whoever heard of the end of a link has cleaned up behind it.
+        if !self.is_up() {
+            return;
         }
+        let inbound = Inbound { actor, ask, payload, link: self.clone(), permit };
+        let role = self.peer().name.role;
+        let delivered = deliver.check(message, role).and_then(|()| deliver.message(message, inbound));
+        if let Err(refusal) = delivered {
+            self.not_delivered(ask, refusal);
+        }
+    }
+
+    fn not_delivered(&self, ask: Option<u64>, (code, text): Refusal) {
+        tracing::debug!(peer = %self.peer().name, "a message was not delivered: {text}");
+        match ask {
+            Some(ask) => self.refuse(ask, code, &text),
+            // A peer that sends what it may not, or what is no message, is broken or hostile.
+            None if matches!(code, AskCode::NotAllowed | AskCode::UnknownMessage | AskCode::BadPayload) => {
+                tracing::warn!(peer = %self.peer().name, "a peer broke the protocol: {text}");
+                self.close(CloseCode::ProtocolViolation, &text);
+            }
+            None => {}
+        }
+    }
+
+    /// Ends when the link does.
+    pub(crate) async fn closed(&self) {
+        self.0.connection.closed().await;
     }
 
     pub(crate) async fn accept_bulk(&self) -> Option<quinn::RecvStream> {
@@ -280,13 +318,17 @@ impl Link {
             let text = format!("{} bytes are more than the {} that a message may have", payload.len(), bulk::MESSAGE_BYTES_MAX);
             return Err(SendError::Encoding(text));
         }
-        self.0.bulk.try_send(BulkOut { head, payload }).map_err(|error| self.send_error(&error))
+        if self.0.queued_bulk.load(Ordering::Relaxed) >= bulk::QUEUED_BYTES_MAX {
+            return Err(self.full());
+        }
+        let bulk = BulkOut::new(head, payload, self.0.queued_bulk.clone());
+        self.0.bulk.try_send(bulk).map_err(|error| self.send_error(&error))
     }
 
     fn queue(&self, frame: Bytes) -> Result<(), SendError> {
         let bytes = frame.len();
         if self.0.queued_bytes.load(Ordering::Relaxed) + bytes > QUEUED_BYTES_MAX {
-            return Err(SendError::Full { peer: self.peer().name.to_string() });
+            return Err(self.full());
         }
         self.0.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.0.control.try_send(frame).map_err(|error| {
@@ -304,37 +346,25 @@ impl Link {
     }
 
     fn send_error<T>(&self, error: &mpsc::error::TrySendError<T>) -> SendError {
-        let peer = self.peer().name.to_string();
         match error {
-            mpsc::error::TrySendError::Full(_) => SendError::Full { peer },
-            mpsc::error::TrySendError::Closed(_) => {
-                SendError::Down { peer, reason: self.0.ended.get().cloned().unwrap_or_else(|| "it has ended".into()) }
-            }
+            mpsc::error::TrySendError::Full(_) => self.full(),
+            mpsc::error::TrySendError::Closed(_) => self.down(),
         }
     }
 
-    fn answered(&self, ask: u64, answer: Result<Bytes, AskError>) {
-        // An answer that nobody waits for came after its deadline.
-        if let Some(waiter) = self.waiting().asks.remove(&ask) {
-            let _ = waiter.send(answer);
-        }
+    fn full(&self) -> SendError {
+        SendError::Full { peer: self.peer().name.to_string() }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        // Nothing panics while it holds this lock; if something did, the maps are still whole.
-        self.0.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn down(&self) -> SendError {
+        let reason = self.0.ended.get().cloned().unwrap_or_else(|| "it has ended".into());
+        SendError::Down { peer: self.peer().name.to_string(), reason }
     }
 
     fn end(&self, reason: &str) {
         let _ = self.0.ended.set(reason.to_owned());
         self.close(CloseCode::Done, reason);
-        let waiting = std::mem::take(&mut *self.waiting());
-        for (_, waiter) in waiting.asks {
-            let _ = waiter.send(Err(AskError::LinkLost(reason.to_owned())));
-        }
-        for (_, waiter) in waiting.monitors {
-            let _ = waiter.send(link_lost(reason));
-        }
+        self.0.waiting.end(reason);
     }
 
     /// Lets a message through the gate, or ends the link of a peer that ignores its windows.
@@ -355,26 +385,31 @@ impl Link {
             Packet::Ask { actor, message, ask, deadline_ms, payload } => {
                 self.enter(deliver, gate, PacketHead::Ask { actor, message, ask, deadline_ms }, payload)?;
             }
-            Packet::Reply { ask, payload } => self.answered(ask, Ok(payload)),
-            Packet::Failure { ask, code, text } => self.answered(ask, Err(AskError::Refused { code, text })),
-            Packet::Monitor { monitor, actor } => {
-                let (link, ended) = (self.clone(), deliver.monitor(actor));
-                tokio::task::spawn_local(async move {
-                    let reason = tokio::select! {
-                        reason = ended => reason,
-                        _ = link.0.connection.closed() => return,
-                    };
-                    link.queue_packet(&Packet::Terminated { monitor, reason });
-                });
-            }
-            Packet::Terminated { monitor, reason } => {
-                if let Some(waiter) = self.waiting().monitors.remove(&monitor) {
-                    let _ = waiter.send(reason);
-                }
-            }
+            Packet::Reply { ask, payload } => self.0.waiting.answered(ask, Ok(payload)),
+            Packet::Failure { ask, code, text } => self.0.waiting.answered(ask, Err(AskError::Refused { code, text })),
+            Packet::Monitor { monitor, actor } => self.monitored(deliver, monitor, actor),
+            Packet::Terminated { monitor, reason } => self.0.waiting.terminated(monitor, reason),
             Packet::Goodbye { text, .. } => return Err(format!("the other side said goodbye: {text}")),
         }
         Ok(())
+    }
+
+    /// Tells the peer when an actor of this node has ended.
+    fn monitored(&self, deliver: &dyn Deliver, monitor: u64, actor: u32) {
+        if self.0.monitored.load(Ordering::Relaxed) >= MONITORS_MAX {
+            let reason = TerminatedReason::new(TerminatedCode::Refused, format!("a link has {MONITORS_MAX} monitors at most"));
+            return self.queue_packet(&Packet::Terminated { monitor, reason });
+        }
+        self.0.monitored.fetch_add(1, Ordering::Relaxed);
+        let (link, ended) = (self.clone(), deliver.monitor(actor));
+        tokio::task::spawn_local(async move {
+            let reason = tokio::select! {
+                reason = ended => reason,
+                () = link.closed() => return,
+            };
+            link.0.monitored.fetch_sub(1, Ordering::Relaxed);
+            link.queue_packet(&Packet::Terminated { monitor, reason });
+        });
     }
 }
 
@@ -397,10 +432,6 @@ pub(crate) struct Streams {
     pub receive: quinn::RecvStream,
     /// It may hold frames that came right behind the handshake.
     pub decoder: Decoder,
-}
-
-fn link_lost(text: &str) -> TerminatedReason {
-    TerminatedReason::new(TerminatedCode::LinkLost, text)
 }
 
 // One frame's payload always fits a frame, so that only `send` decides between inline and bulk.

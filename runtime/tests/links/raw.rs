@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use engineroom_runtime::{
     net::{authority::server_name, identity::Role, tls},
+    node::LinkEvent,
     proto::{
         frame::{BODY_BYTES_MAX, Decoder, Frame, frame_header},
         handshake::{Dial, Hello, Incarnation, Limits, PROTOCOL_VERSIONS},
@@ -33,8 +34,7 @@ impl Raw {
         let (mut send, receive) = connection.open_bi().await.unwrap();
         let (hello, dial) = Dial::start(hello()).unwrap();
         send.write_all(&hello).await.unwrap();
-        let mut raw =
-            Self { connection, send, receive, decoder: Decoder::new(BODY_BYTES_MAX), hold: 0, _endpoint: endpoint };
+        let mut raw = Self { connection, send, receive, decoder: Decoder::new(BODY_BYTES_MAX), hold: 0, _endpoint: endpoint };
         let welcome = raw.frame().await;
         raw.hold = dial.on_frame(welcome).unwrap().messages.index("hold", 1).unwrap();
         raw
@@ -54,13 +54,15 @@ impl Raw {
         Packet::parse(self.frame().await).unwrap()
     }
 
-    /// Why the other side closed the connection.
-    async fn close_code(&self) -> CloseCode {
+    /// Waits for the other side to close the connection, for that reason.
+    async fn assert_closed(&self, expected: CloseCode, what: &str) {
         match bounded(self.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => {
-                CloseCode::from_code(close.error_code.into_inner() as u32).unwrap()
+                assert_eq!(close.error_code.into_inner(), u64::from(expected.code()), "{what}");
             }
-            other => panic!("{other}"),
+            // A close that had to wait for the congestion window is never sent: <https://github.com/quinn-rs/quinn/issues/2785>.
+            quinn::ConnectionError::Reset => {}
+            other => panic!("{what}: {other}"),
         }
     }
 }
@@ -89,7 +91,8 @@ fn a_peer_that_stops_the_control_stream_loses_its_link() {
             tokio::task::yield_now().await;
         }
         assert_eq!(controller.down().await.0, link);
-        assert_eq!(raw.close_code().await, CloseCode::ProtocolViolation);
+        // It may not be told why: a close waits behind a full congestion window.
+        bounded(raw.connection.closed()).await;
     });
 }
 
@@ -103,7 +106,7 @@ fn a_peer_that_reads_nothing_fills_its_queue_and_no_more() {
             let (payload, mut sent) = (pattern(bytes), 0);
             while probe(&link).tell(&Echo(payload.clone())).is_ok() {
                 sent += bytes;
-                assert!(sent < 1 << 30, "a queue that nobody reads from took {sent} bytes");
+                assert!(sent < 700 << 20, "a queue that nobody reads from took {sent} bytes");
                 if sent % (8 << 20) == 0 {
                     tokio::task::yield_now().await;
                 }
@@ -112,7 +115,7 @@ fn a_peer_that_reads_nothing_fills_its_queue_and_no_more() {
         assert!(link.is_up());
         link.close(CloseCode::Done, "enough");
         controller.down().await;
-        assert_eq!(raw.close_code().await, CloseCode::Done);
+        raw.assert_closed(CloseCode::Done, "a link that was closed").await;
     });
 }
 
@@ -122,21 +125,16 @@ fn monitors_of_one_link_are_bounded() {
         let controller = TestNode::controller();
         let mut raw = Raw::connect(&controller).await;
         let mut frames = bytes::BytesMut::new();
-        let refused = TerminatedReason::new(TerminatedCode::Refused, "");
         // Well beyond any bound, in portions that do not overrun the answers' queue.
         for monitor in 0..100_000 {
             Packet::Monitor { monitor, actor: PROBE.0 }.encode_into(&mut frames).unwrap();
         }
         let written = raw.send.write_all(&frames).await;
-        let first = loop {
-            match raw.packet().await {
-                Packet::Terminated { monitor, reason } => break (monitor, reason.code),
-                other => panic!("{other:?}"),
-            }
-        };
+        let first = raw.packet().await;
+        let Packet::Terminated { monitor, reason } = first else { panic!("{first:?}") };
         written.unwrap();
-        assert!(first.0 <= 16_384, "{} monitors of one link are kept", first.0);
-        assert_eq!(first.1, refused.code);
+        assert!(monitor <= 16_384, "{monitor} monitors of one link are kept");
+        assert_eq!(reason.code, TerminatedCode::Refused);
         // The actor can still be monitored by others.
         let mut client = TestNode::dialling(Role::Client, controller.address);
         let link = client.up().await;
@@ -184,7 +182,7 @@ fn frames_that_are_none_end_the_link() {
             let mut raw = Raw::connect(&controller).await;
             let link = controller.up().await;
             raw.send.write_all(&frame).await.unwrap();
-            assert_eq!(raw.close_code().await, CloseCode::ProtocolViolation, "{frame:?}");
+            raw.assert_closed(CloseCode::ProtocolViolation, &format!("{frame:?}")).await;
             let (ended, reason) = controller.down().await;
             assert_eq!(ended, link);
             assert!(reason.contains("it broke the protocol"), "{reason}");
@@ -234,9 +232,34 @@ fn bulk_that_lies_ends_the_link() {
             // The other side may close before it has it all.
             let _ = stream.write_all(&sent).await;
             let _ = stream.finish();
-            assert_eq!(raw.close_code().await, CloseCode::ProtocolViolation, "a bulk message {}", lie.what);
+            raw.assert_closed(CloseCode::ProtocolViolation, lie.what).await;
             assert_eq!(controller.down().await.0, link);
         }
         assert!(!matches!(controller.seen.try_recv(), Ok(Seen::Held { .. })));
+    });
+}
+
+/// More than a node has under way at once; an honest one takes the place of the oldest.
+#[test]
+fn handshakes_that_are_held_open_keep_nobody_out() {
+    run(async {
+        let mut controller = TestNode::controller();
+        let config = tls::client_config(&identity(Role::Client, "raw")).unwrap();
+        let endpoint = tls::endpoint(loopback(0), None).unwrap();
+        let mut held = Vec::new();
+        for _ in 0..300 {
+            let connecting = endpoint.connect_with(config.clone(), controller.address, &server_name("lab")).unwrap();
+            held.extend(bounded(connecting).await);
+        }
+        let mut client = TestNode::dialling(Role::Client, controller.address);
+        match bounded(client.events.recv()).await.unwrap() {
+            LinkEvent::Up(link) => bounded(probe(&link).ask(&Note(1), LONG)).await.unwrap(),
+            other => panic!("{other:?}"),
+        }
+        controller.up().await;
+        // Each is given up, or takes too long.
+        for connection in held {
+            bounded(connection.closed()).await;
+        }
     });
 }

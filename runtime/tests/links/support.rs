@@ -218,14 +218,17 @@ pub struct TestNode {
     pub seen: UnboundedReceiver<Seen>,
 }
 
+pub type More = Box<dyn FnOnce(&Node) + Send>;
+pub type OnEvent = Box<dyn Fn(&LinkEvent) + Send>;
+
 /// What a test node does besides exporting a [`Probe`].
 #[derive(Default)]
 pub struct Setup {
     pub listen: Option<SocketAddr>,
     pub dial: Option<String>,
     pub restart: Option<Restart>,
-    pub more: Option<Box<dyn FnOnce(&Node) + Send>>,
-    pub on_event: Option<Box<dyn Fn(&LinkEvent) + Send>>,
+    pub more: Option<More>,
+    pub on_event: Option<OnEvent>,
 }
 
 impl TestNode {
@@ -319,8 +322,7 @@ fn set_up(
     on_seen: UnboundedSender<Seen>,
 ) -> Result<SocketAddr, StartError> {
     let restart = setup.restart.unwrap_or(Restart::Never);
-    let probe: ActorHandle<Probe> =
-        spawn_actor("probe", restart, move |_| Probe { seen: on_seen.clone(), held: Vec::new() });
+    let probe: ActorHandle<Probe> = spawn_actor("probe", restart, move |_| Probe { seen: on_seen.clone(), held: Vec::new() });
     node.export(PROBE, &probe);
     let (address, also) = (probe.addr(), setup.on_event);
     node.serve(registry()?, move |event| {

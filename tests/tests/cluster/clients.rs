@@ -67,7 +67,8 @@ fn abort_stops_running_tasks_and_those_that_wait() {
     let (_engines, _controller) = lab.cluster(2);
     let mut probe = lab.start(PROBE, ["abort", "50"]);
     let client = lab.client();
-    let workers = || lab.processes().into_iter().filter(|(_, line)| line.contains("bundles/")).map(|(pid, _)| pid).collect::<Vec<u32>>();
+    let workers =
+        || lab.processes().into_iter().filter(|(_, line)| line.contains("bundles/")).map(|(pid, _)| pid).collect::<Vec<u32>>();
     wait_for("two running tasks", || {
         let busy = client.status().ok()?.engines.iter().filter(|engine| engine.tasks > 0).count();
         (busy == 2 && workers().len() == 2).then_some(())

@@ -21,7 +21,10 @@ fn tasks_that_fail_name_cause_engine_and_message_id_and_cost_nobody_else() {
         match &outcome.result {
             Ok(value) => {
                 assert_eq!(*value, number);
-                assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), (&*format!("out {number}\n"), &*format!("err {number}\n")));
+                assert_eq!(
+                    (outcome.stdout.as_str(), outcome.stderr.as_str()),
+                    (&*format!("out {number}\n"), &*format!("err {number}\n"))
+                );
                 assert!(outcome.engine.is_some_and(|engine| engine < 2) && outcome.timed && outcome.attempt >= 1, "{outcome:?}");
             }
             Err(error) => {

@@ -15,6 +15,15 @@ fn wait_completed(lab: &Lab, tasks: u64) {
     });
 }
 
+/// Waits until so many engines have a task.
+fn wait_running(lab: &Lab, engines: usize) {
+    let client = lab.client();
+    wait_for("running tasks", || {
+        let busy = client.status().ok()?.engines.iter().filter(|engine| engine.tasks > 0).count();
+        (busy >= engines).then_some(())
+    });
+}
+
 fn assert_squares(outcomes: &[Outcome<u64>], count: usize) {
     assert_eq!(outcomes.len(), count);
     for (number, outcome) in (0..).zip(outcomes) {
@@ -53,9 +62,27 @@ fn an_engine_node_that_is_told_to_end_hands_its_work_back() {
     let outcomes: Vec<Outcome<u64>> = map.finish().success().json();
     assert_squares(&outcomes, 400);
     // Nothing was lost, so that nothing was tried again.
-    let again: Vec<_> = outcomes.iter().filter(|outcome| outcome.attempt != 1).map(|outcome| (&outcome.id, outcome.attempt)).collect();
+    let again: Vec<_> =
+        outcomes.iter().filter(|outcome| outcome.attempt != 1).map(|outcome| (&outcome.id, outcome.attempt)).collect();
     eprintln!("{} tasks had been sent more than once", again.len());
     assert!(lab.client().status().unwrap().engines.len() == 1);
+}
+
+#[test]
+fn a_second_signal_ends_an_engine_node_at_once_and_its_task_runs_elsewhere() {
+    let lab = Lab::new();
+    let (leaving, _controller) = lab.cluster(1);
+    let map = lab.start(PROBE, ["sleep-map", "1", "5000"]);
+    wait_running(&lab, 1);
+    leaving.signal(Signal::TERM);
+    leaving.wait_stderr("a second signal ends them at once");
+    leaving.signal(Signal::TERM);
+    let ended = leaving.finish();
+    assert_eq!(ended.status.code(), Some(130), "{ended:?}");
+    let _other = lab.engine_node(1);
+    let outcomes: Vec<Outcome<u64>> = map.finish().success().json();
+    assert_squares(&outcomes, 1);
+    assert_eq!((outcomes[0].engine, outcomes[0].attempt), (Some(1), 2));
 }
 
 #[test]
@@ -63,11 +90,8 @@ fn in_a_direct_view_a_lost_engine_fails_its_own_tasks_only() {
     let lab = Lab::new();
     let (doomed, _controller) = lab.cluster(1);
     let _other = lab.engine_node(2);
-    let direct = lab.start(PROBE, ["direct", "1500"]);
-    let client = lab.client();
-    wait_for("a running task on each engine", || {
-        client.status().ok()?.engines.iter().all(|engine| engine.tasks == 4).then_some(())
-    });
+    let direct = lab.start(PROBE, ["direct", "3000"]);
+    wait_running(&lab, 3);
     doomed.kill();
     type Outcomes = Vec<Outcome<u64>>;
     let (targets, applied, mapped): (Vec<u32>, Outcomes, Outcomes) = direct.finish().success().json();
@@ -135,6 +159,8 @@ fn a_client_whose_controller_was_killed_keeps_its_timeouts_and_learns_that_the_j
     let (_engines, controller) = lab.cluster(1);
     let client = lab.start(PROBE, ["await-end"]);
     client.wait_line("waiting");
+    // What it has not acknowledged is submitted again to the next one, and would run there.
+    wait_running(&lab, 1);
     controller.kill();
     let _next = lab.controller();
     let ended: serde_json::Value = client.finish().success().json();

@@ -3,6 +3,7 @@
 mod access;
 mod clients;
 mod failures;
+mod hostile;
 mod lifecycle;
 mod loss;
 mod misuse;

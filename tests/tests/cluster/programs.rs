@@ -39,7 +39,8 @@ fn programs_run_on_the_engines_of_two_nodes_that_have_never_seen_them() {
 
     let network = network(&lab);
     let network = ["--network", network.to_str().unwrap()];
-    let ended = lab.run("epidemic", network.into_iter().chain(["--points", "2", "--repetitions", "8", "--csv", "curve.csv"])).success();
+    let ended =
+        lab.run("epidemic", network.into_iter().chain(["--points", "2", "--repetitions", "8", "--csv", "curve.csv"])).success();
     let curve = fs::read_to_string(lab.path().join("curve.csv")).unwrap();
     let last = curve.lines().last().unwrap();
     // With T = 1 the outbreak is all nodes, every time.

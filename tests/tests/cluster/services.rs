@@ -1,7 +1,14 @@
 //! Named tasks, between programs that differ.
 
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+};
+
 use engineroom::Cause;
-use engineroom_tests::{Lab, Outcome, wait_for};
+use engineroom_tests::{Lab, Outcome, Process, SOON, wait_for};
+use rustix::process::Signal;
 
 use crate::PROBE;
 
@@ -31,4 +38,30 @@ fn named_tasks_wait_for_a_service_that_has_them_and_run_there() {
 
     service.finish().success();
     wait_for("the service's leave", || (client.engine_ids().len() == 1).then_some(()));
+}
+
+#[test]
+fn a_service_that_embeds_everything_answers_over_http_and_ends_when_told() {
+    let lab = Lab::new();
+    let service = Process::start("embed", lab.command("embed").args(["--listen", "127.0.0.1:0", "--engines", "2"]));
+    let line = service.wait_line("try http://");
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    let ask = |query: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        write!(stream, "GET /sum-of-squares?n={query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for (query, status, said) in
+        [("10", "200", "\r\n\r\n385"), ("0", "200", "\r\n\r\n0"), ("ten", "400", "n must be a whole number")]
+    {
+        let answer = ask(query);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(said), "{query}: {answer}");
+    }
+    service.signal(Signal::TERM);
+    let ended = service.finish().success();
+    assert!(ended.stderr.is_empty(), "{ended:?}");
+    assert_eq!(fs::read_dir(lab.temp_dir()).unwrap().count(), 0);
 }

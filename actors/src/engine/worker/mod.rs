@@ -137,6 +137,7 @@ impl Worker {
         }
     }
 
+    #[cfg(test)]
     /// Stops the worker's tasks. A process is killed, with all that it has started, and [`WorkerEvent::Exited`] follows. A
     /// thread finishes the task that it runs; all others that it has are reported as aborted, and it serves on.
     pub(crate) fn kill(&self) {

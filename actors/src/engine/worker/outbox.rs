@@ -256,7 +256,7 @@ impl Waiting {
             }
             Err(cause) => {
                 self.values.push(b"");
-                self.bytes += cause_bytes(&cause);
+                self.bytes += cause.bytes();
                 self.failures.push((offset, cause));
             }
         }
@@ -279,19 +279,6 @@ impl Waiting {
         // Past the last task of a job this wraps, and the next batch sets it.
         self.first = first.wrapping_add(outcomes.len() as u32);
         (first, outcomes)
-    }
-}
-
-/// The length of a cause's texts, roughly.
-fn cause_bytes(cause: &Cause) -> usize {
-    64 + match cause {
-        Cause::Panicked { message, location } => message.len() + location.as_ref().map_or(0, String::len),
-        Cause::ReturnedError { type_name, message } | Cause::WrongResult { type_name, message } => {
-            type_name.len() + message.len()
-        }
-        Cause::WrongArgument { expected, message } => expected.len() + message.len(),
-        Cause::FunctionUnknown { function, detail } => function.len() + detail.len(),
-        _ => 0,
     }
 }
 

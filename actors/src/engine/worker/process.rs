@@ -93,6 +93,7 @@ impl ProcessWorker {
         })
     }
 
+    #[cfg(test)]
     /// See [`Worker::kill`](super::Worker::kill).
     pub(super) fn kill(&self) {
         self.leash.kill();

@@ -15,7 +15,9 @@ pub(super) const OWN: BundleHash = BundleHash([7; 32]);
 pub(super) fn batch<A: Serialize>(batch: u64, function: Function, arguments: impl IntoIterator<Item = A>) -> Run {
     let mut packed = PackedBuilder::default();
     for argument in arguments {
-        packed.push_with(|out| encode(&argument, out)).unwrap();
+        let mut encoded = Vec::new();
+        encode(&argument, &mut encoded).unwrap();
+        packed.push(&encoded);
     }
     Run {
         batch: BatchId(batch),

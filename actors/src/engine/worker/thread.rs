@@ -64,6 +64,7 @@ impl ThreadWorker {
         })
     }
 
+    #[cfg(test)]
     /// Aborts all tasks that have not begun.
     pub(super) fn kill(&self) {
         self.control.cancel_all();

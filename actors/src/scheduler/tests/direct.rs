@@ -41,8 +41,11 @@ fn a_direct_job_grows_through_its_placement() {
     let mut rig = Rig::plain(2);
     let (job, count) = (JobId::from_u128(1), 2);
     rig.submit(direct(1, &[(1, 1), (2, 2)]), 1);
-    assert_eq!(rig.scheduler.extend_job(Time(0), job, 1), Ok(1));
-    assert_eq!(rig.scheduler.extend_job(Time(0), job, count), Err(ExtendError::TooManyTasks { job, room: 1, count }));
+    assert_eq!(rig.scheduler.extend_job(Time(0), job, 1, Weight::default()), Ok(1));
+    assert_eq!(
+        rig.scheduler.extend_job(Time(0), job, count, Weight::default()),
+        Err(ExtendError::TooManyTasks { job, room: 1, count })
+    );
     assert_eq!(rig.sent(), [(1, 1, 0, 1, 1), (2, 1, 1, 1, 1)]);
 }
 
@@ -75,7 +78,8 @@ fn tasks_of_an_engine_that_is_lost_fail_wherever_they_are() {
     rig.lose(1);
     let why = "it went away";
     let end = Command::Finished { job: JobId::from_u128(1) };
-    assert_eq!(rig.commands(), [lost(4, 5, None, why), lost(2, 2, Some(1), why), lost(1, 1, Some(1), why), end]);
+    let never_sent = lost(4, 5, None, "engine 1: it went away");
+    assert_eq!(rig.commands(), [never_sent, lost(2, 2, Some(1), why), lost(1, 1, Some(1), why), end]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Rig {
     pub(super) fn submit(&mut self, spec: JobSpec, count: u32) {
         let id = spec.id;
         self.scheduler.open_job(spec).unwrap();
-        self.scheduler.extend_job(Time(self.now), id, count).unwrap();
+        self.scheduler.extend_job(Time(self.now), id, count, Weight::default()).unwrap();
     }
 
     pub(super) fn commands(&mut self) -> Vec<Command> {

@@ -26,7 +26,7 @@ fn a_million_single_tasks_stay_one_interval() {
     let mut rig = Rig::plain(0);
     rig.scheduler.open_job(spec(1)).unwrap();
     for index in 0..1_000_000 {
-        assert_eq!(rig.scheduler.extend_job(Time(0), JobId::from_u128(1), 1), Ok(index));
+        assert_eq!(rig.scheduler.extend_job(Time(0), JobId::from_u128(1), 1, Weight::default()), Ok(index));
     }
     let job = rig.scheduler.jobs.iter().next().unwrap().1;
     assert_eq!(job.parts[0].pending.spans().count(), 1);
@@ -88,10 +88,10 @@ fn a_newcomer_does_not_wait_for_those_before_it() {
     rig.submit(fixed(1, 1), 1);
     for _ in 0..50 {
         rig.end(1, 100_000);
-        rig.scheduler.extend_job(Time(rig.now), JobId::from_u128(1), 1).unwrap();
+        rig.scheduler.extend_job(Time(rig.now), JobId::from_u128(1), 1, Weight::default()).unwrap();
     }
     rig.submit(JobSpec { client: ClientKey(2), ..fixed(2, 1) }, 100);
-    rig.scheduler.extend_job(Time(rig.now), JobId::from_u128(1), 50).unwrap();
+    rig.scheduler.extend_job(Time(rig.now), JobId::from_u128(1), 50, Weight::default()).unwrap();
     rig.sent();
     (0..20).for_each(|_| rig.end(1, 100_000));
     let old = rig.sent().iter().filter(|sent| sent.1 == 1).count();
@@ -167,12 +167,15 @@ fn a_job_finishes_once_it_is_closed_and_done() {
     rig.scheduler.close_job(id).unwrap();
     assert_eq!(rig.commands(), [Command::Finished { job: id }]);
     assert_eq!(rig.scheduler.close_job(id), Err(UnknownJob(id)));
-    assert_eq!(rig.scheduler.extend_job(Time(0), id, 1), Err(ExtendError::UnknownJob(id)));
+    assert_eq!(rig.scheduler.extend_job(Time(0), id, 1, Weight::default()), Err(ExtendError::UnknownJob(id)));
     assert_eq!(rig.scheduler.counts(id), None);
 
     rig.submit(spec(2), 1);
     rig.scheduler.close_job(JobId::from_u128(2)).unwrap();
-    assert_eq!(rig.scheduler.extend_job(Time(0), JobId::from_u128(2), 1), Err(ExtendError::Closed(JobId::from_u128(2))));
+    assert_eq!(
+        rig.scheduler.extend_job(Time(0), JobId::from_u128(2), 1, Weight::default()),
+        Err(ExtendError::Closed(JobId::from_u128(2)))
+    );
     rig.sent();
     rig.end(1, 10);
     assert_eq!(rig.commands(), [Command::Finished { job: JobId::from_u128(2) }]);
@@ -193,9 +196,12 @@ fn bounds_are_kept() {
     assert_eq!(open(&mut rig, spec(2)), Ok(()));
     assert_eq!(open(&mut rig, spec(3)), Err(OpenError::TooManyJobs { max: 2 }));
     let (job, count) = (JobId::from_u128(1), 2);
-    assert_eq!(rig.scheduler.extend_job(Time(0), job, u32::MAX - 1), Ok(0));
-    assert_eq!(rig.scheduler.extend_job(Time(0), job, count), Err(ExtendError::TooManyTasks { job, room: 1, count }));
-    assert_eq!(rig.scheduler.extend_job(Time(0), job, 1), Ok(u32::MAX - 1));
+    assert_eq!(rig.scheduler.extend_job(Time(0), job, u32::MAX - 1, Weight::default()), Ok(0));
+    assert_eq!(
+        rig.scheduler.extend_job(Time(0), job, count, Weight::default()),
+        Err(ExtendError::TooManyTasks { job, room: 1, count })
+    );
+    assert_eq!(rig.scheduler.extend_job(Time(0), job, 1, Weight::default()), Ok(u32::MAX - 1));
     rig.scheduler.check_invariants();
     rig.join(1);
     rig.scheduler.check_invariants();

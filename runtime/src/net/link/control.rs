@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::atomic::Ordering};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Deliver, Link};
@@ -18,7 +18,7 @@ const FRAMES_PER_WRITE: usize = 1024;
 /// How many bytes the reader takes from the stream at once.
 const READ_BYTES: usize = 256 << 10;
 
-async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
+pub(super) async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
     let mut frames = Vec::with_capacity(FRAMES_PER_WRITE);
     loop {
         let received = tokio::select! {
@@ -27,8 +27,13 @@ async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mps
             _ = link.0.connection.closed() => return,
         };
         let bytes: usize = frames.iter().map(Bytes::len).sum();
-        if received == 0 || stream.write_all_chunks(&mut frames).await.is_err() {
+        if received == 0 {
             return;
+        }
+        if stream.write_all_chunks(&mut frames).await.is_err() {
+            // Without effect when the connection is lost. Otherwise the peer has stopped the stream, and a link that
+            // carries nothing must not look as if it were up.
+            return link.close(CloseCode::ProtocolViolation, "the control stream was stopped");
         }
         frames.clear();
         link.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -36,12 +41,12 @@ async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mps
 }
 
 /// Reads until the stream ends; the text says why it did.
-async fn read_control(
+pub(super) async fn read_control(
     link: &Link,
     mut stream: quinn::RecvStream,
     mut decoder: Decoder,
     gate: Gate,
-    deliver: std::rc::Rc<dyn Deliver>,
+    deliver: Rc<dyn Deliver>,
 ) -> String {
     loop {
         loop {
@@ -61,6 +66,9 @@ async fn read_control(
             if let Err(reason) = done {
                 return reason;
             }
+            // A peer that sends without pause must not have the thread for itself. Counted by messages, since an actor
+            // handles all that it finds in its mailbox in one turn.
+            tokio::task::consume_budget().await;
         }
         match stream.read_chunk(READ_BYTES, true).await {
             Ok(Some(chunk)) => decoder.push(&chunk.bytes),
@@ -71,7 +79,7 @@ async fn read_control(
     }
 }
 
-fn describe_end(error: &quinn::ConnectionError) -> String {
+pub(super) fn describe_end(error: &quinn::ConnectionError) -> String {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
             format!("the other side closed it: {}", String::from_utf8_lossy(&close.reason))
@@ -81,4 +89,3 @@ fn describe_end(error: &quinn::ConnectionError) -> String {
         other => other.to_string(),
     }
 }
-

@@ -54,10 +54,10 @@ fn end_somehow(Number(number): Number) -> Result<Number, Odd> {
         20 => panic!("number {number} panics"),
         30 => Err(Odd(number)),
         40 => process::exit(3),
-        50 => {
+        // Rust's own handler takes the first one, finds no overflow of the stack, and lets the next one kill.
+        50 => loop {
             let _ = kill_process(getpid(), Signal::SEGV);
-            unreachable!("the signal has killed this process");
-        }
+        },
         71 => Ok(Number(Number::UNWRITABLE)),
         number => Ok(Number(number)),
     }

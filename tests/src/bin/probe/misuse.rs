@@ -1,18 +1,14 @@
 //! Programs that forget `engineroom::init()`.
 
-use std::{
-    env, fs,
-    process::ExitCode,
-    thread,
-};
+use std::{env, fs, process::ExitCode, thread};
 
 use engineroom::{Client, Profile, Result};
 
 use crate::{Options, print};
 
-/// `squares`, and `uninitialised`, which does the same in a program that has not called `init`.
+/// `squares TASKS`, and `uninitialised`, which does the same in a program that has not called `init`.
 pub fn squares(options: &Options) -> Result<()> {
-    print(&options.client()?.load_balanced_view().map(|x: u64| x * x, 0..4).get()?);
+    print(&options.client()?.load_balanced_view().map(|x: u64| x * x, 0..options.number(1)).get()?);
     Ok(())
 }
 

@@ -162,4 +162,3 @@ pub fn run_async(options: &Options) -> Result<()> {
     print(&awaited);
     Ok(())
 }
-

@@ -3,8 +3,9 @@
 use actix::{AsyncContext, Context, Handler};
 use engineroom_runtime::actor::{ActorHandle, Remote};
 
-use super::{EngineStatus as CoreEngine, actor::SchedulerActor};
+use super::{SchedulerActor, clients::Client};
 use crate::results::StoreStatus;
+use crate::scheduler::{ClientKey, EngineStatus as CoreEngine};
 use crate::status::{ClientStatus, ClusterStatus, EngineState, EngineStatus};
 use crate::wire::QueryCluster;
 
@@ -27,12 +28,12 @@ impl SchedulerActor {
                 address: seat.remote.link().peer().address.to_string(),
             })
         };
-        let client = |(key, client): (&super::ClientKey, &super::actor::Client)| {
+        let client = |(key, client): (&ClientKey, &Client)| {
             let of_core = core.clients.iter().find(|of_core| of_core.client == *key);
             ClientStatus {
-                name: client.name.clone(),
+                name: client.owner.name.as_ref().to_owned(),
                 address: client.link.as_ref().map(|link| link.peer().address.to_string()),
-                jobs: client.jobs,
+                jobs: self.ledger.account(*key).jobs,
                 queued: of_core.map_or(0, |of_core| of_core.queued),
                 running: of_core.map_or(0, |of_core| of_core.active),
                 waiting: of_core.and_then(|of_core| of_core.waits.clone()),

@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 
 use crate::task::{Packed, PackedBuilder};
 
-/// Arguments in the runs in which they were submitted. A run is dropped once all of its tasks have ended, so that a job of
-/// any length holds no more than what is under way.
+/// What a run costs beside its arguments, in bytes: its record and its allocations.
+const RUN_BYTES: usize = 128;
+
+/// Arguments in the runs in which they were submitted. The arguments of a run are dropped once all of its tasks have ended, so
+/// that a job of any length holds no more than what is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
     runs: VecDeque<Run>,
@@ -15,6 +18,8 @@ pub(crate) struct Arguments {
 #[derive(Debug)]
 struct Run {
     first: u32,
+    count: u32,
+    /// Of all its tasks, or of none once all have ended.
     arguments: Packed,
     /// Tasks of it that have not ended.
     open: u32,
@@ -22,53 +27,61 @@ struct Run {
 
 impl Run {
     fn end(&self) -> u32 {
-        // A job has at most 2^32 tasks, which `Scheduler::extend_job` checks.
-        self.first + self.arguments.len() as u32
+        // A job has at most 2^32 - 1 tasks, which `Scheduler::extend_job` checks.
+        self.first + self.count
     }
 }
 
 impl Arguments {
+    /// What holding these arguments costs, in bytes.
+    pub fn cost(arguments: &Packed) -> usize {
+        if arguments.is_empty() { 0 } else { RUN_BYTES + arguments.bytes() }
+    }
+
     /// Adds the arguments of the tasks from `first` on, which come after all that were added before.
     pub fn extend(&mut self, first: u32, arguments: Packed) {
         if !arguments.is_empty() {
-            self.bytes += arguments.bytes();
-            let open = arguments.len() as u32;
-            self.runs.push_back(Run { first, arguments, open });
+            self.bytes += Self::cost(&arguments);
+            let count = arguments.len() as u32;
+            self.runs.push_back(Run { first, count, arguments, open: count });
         }
     }
 
     /// The arguments of `count` tasks from `first` on; `None` if one of them is not here.
     pub fn slice(&self, first: u32, count: u32) -> Option<Packed> {
-        let at = self.position(first)?;
+        let (at, stop) = (self.position(first)?, first.checked_add(count)?);
         let run = &self.runs[at];
-        if first + count <= run.end() {
-            return Some(run.arguments.slice((first - run.first) as usize, count as usize));
+        if stop <= run.end() {
+            return (run.open > 0).then(|| run.arguments.slice((first - run.first) as usize, count as usize));
         }
         let mut builder = PackedBuilder::default();
         let mut next = first;
         for run in self.runs.range(at..) {
-            while next < first + count && next < run.end() {
+            while next < stop && next < run.end() {
                 builder.push(run.arguments.item(next.checked_sub(run.first)? as usize)?);
                 next += 1;
             }
         }
-        (next == first + count).then(|| builder.build())
+        (next == stop).then(|| builder.build())
     }
 
     /// `count` tasks from `first` on have ended. Each is said to have ended once.
     pub fn end(&mut self, first: u32, count: u32) {
-        let (mut next, end) = (first, first + count);
+        let (mut next, end) = (first, first.saturating_add(count));
         while next < end {
-            let Some(at) = self.position(next) else { return };
+            let Some(at) = self.position(next) else { break };
             let run = &mut self.runs[at];
             let here = end.min(run.end()) - next;
             run.open = run.open.saturating_sub(here);
             next += here;
+            if run.open == 0 {
+                // Its place is kept until those before it have ended, so that runs are found by halving.
+                self.bytes -= std::mem::take(&mut run.arguments).bytes();
+            }
         }
-        while self.runs.front().is_some_and(|run| run.open == 0) {
-            self.drop_run(0);
+        while self.runs.pop_front_if(|run| run.open == 0).is_some() {
+            self.bytes -= RUN_BYTES;
         }
-        // A run may be done before its neighbours when batches end out of order; it holds memory only until they do.
     }
 
     /// The bytes held.
@@ -79,12 +92,6 @@ impl Arguments {
     fn position(&self, index: u32) -> Option<usize> {
         let at = self.runs.partition_point(|run| run.end() <= index);
         (self.runs.get(at)?.first <= index).then_some(at)
-    }
-
-    fn drop_run(&mut self, at: usize) {
-        if let Some(run) = self.runs.remove(at) {
-            self.bytes -= run.arguments.bytes();
-        }
     }
 }
 
@@ -114,8 +121,9 @@ mod tests {
                 assert_eq!(numbers(&slice), (first..end).collect::<Vec<_>>());
             }
         }
-        assert!(arguments.slice(9, 2).is_none());
-        assert!(arguments.slice(10, 1).is_none());
+        for (first, count) in [(9, 2), (10, 1), (9, u32::MAX)] {
+            assert!(arguments.slice(first, count).is_none());
+        }
     }
 
     #[test]
@@ -126,11 +134,25 @@ mod tests {
         }
         let whole = arguments.bytes();
         arguments.end(5, 20);
-        assert_eq!(arguments.bytes(), whole, "the first run is still open");
+        assert_eq!(arguments.bytes(), whole - 80, "the first run is still open; the arguments of the second are not held");
+        assert!(arguments.slice(10, 1).is_none() && arguments.slice(9, 2).is_none() && arguments.slice(5, 30).is_none());
         arguments.end(0, 5);
         assert_eq!(arguments.bytes(), whole * 8 / 10);
         assert_eq!(numbers(&arguments.slice(25, 2).unwrap()), [25, 26]);
         arguments.end(25, 75);
+        assert_eq!(arguments.bytes(), 0);
+    }
+
+    #[test]
+    fn a_straggler_holds_no_arguments_but_its_own() {
+        let mut arguments = Arguments::default();
+        for first in 0..1_000 {
+            arguments.extend(first, packed(first..first + 1));
+        }
+        arguments.end(1, 999);
+        assert_eq!(arguments.bytes(), 1_000 * RUN_BYTES + 8, "records, and one argument with its end");
+        assert_eq!(numbers(&arguments.slice(0, 1).unwrap()), [0]);
+        arguments.end(0, 1);
         assert_eq!(arguments.bytes(), 0);
     }
 }

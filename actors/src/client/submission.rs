@@ -1,0 +1,296 @@
+//! What a client's actor does for one job: hands its tasks over, within windows, and forgets it when it is over.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use actix::{AsyncContext, Context};
+use engineroom_runtime::{
+    actor::RemoteAddr,
+    net::link::{AskError, Link, SendError},
+};
+use tokio::sync::oneshot;
+
+use super::{
+    actor::{ANSWER_DEADLINE, Acknowledged, BundleProgress, ClientActor, Failed, Flush, Uploaded},
+    feed::Part,
+    job::{Job, WINDOW_BYTES},
+    upload,
+};
+use crate::error::Error;
+use crate::results::ResultStore;
+use crate::scheduler::SchedulerActor;
+use crate::task::JobId;
+use crate::wire::{Abort, AbortCounts, SCHEDULER, SHARDS, Submit, SubmitRefusal, Subscribe, Taken, store_actor};
+
+/// How many parts of one job may be under way to the controller without its acknowledgement. A part has some thousand small
+/// tasks or 24 KiB; more would keep memory busy and nothing else.
+const PARTS_PER_JOB_MAX: usize = 64;
+
+/// How many parts of all jobs may be under way. Below the number of asks that a link takes.
+const PARTS_MAX: usize = 16_384;
+
+/// How long the controller may take to acknowledge a submission. Long, since it holds back the acknowledgements of a
+/// client that is far ahead of the engines.
+const SUBMIT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
+
+/// The pause before something is sent again that a full link did not take.
+const RETRY_PAUSE: Duration = Duration::from_millis(5);
+
+/// A job of which this client has not done.
+pub(super) struct Entry {
+    pub job: Arc<Job>,
+    /// Sent and not acknowledged, oldest first.
+    pub in_flight: VecDeque<Part>,
+    /// Sent by a link that was lost, or not taken by one that was full: to be sent again, oldest first.
+    pub unsent: VecDeque<Part>,
+    /// The controller has acknowledged a part, so that it knows the job.
+    pub opened: bool,
+    /// The controller refused the job, or does not know it.
+    pub dead: bool,
+    /// It waits in `crowded`.
+    pub crowded: bool,
+    /// What was asked for, of a job that another client submitted: first index and count.
+    pub ranges: Option<Vec<(u32, u32)>>,
+    pub aborts: Vec<PendingAbort>,
+}
+
+/// Tasks that are to be aborted once they have been submitted.
+pub(super) struct PendingAbort {
+    pub first: u32,
+    pub count: u32,
+    pub answer: oneshot::Sender<Result<AbortCounts, Error>>,
+}
+
+impl Entry {
+    pub fn new(job: Arc<Job>, ranges: Option<Vec<(u32, u32)>>) -> Self {
+        Self {
+            job,
+            in_flight: VecDeque::new(),
+            unsent: VecDeque::new(),
+            opened: ranges.is_some(),
+            dead: false,
+            crowded: false,
+            ranges,
+            aborts: Vec::new(),
+        }
+    }
+
+    /// Whether the next part may go: a long one travels as bulk, which overtakes and is overtaken, and so travels alone.
+    fn may_send(&self, part: &Part) -> bool {
+        self.in_flight.is_empty() || !part.is_long() && !self.in_flight.iter().any(Part::is_long)
+    }
+
+    fn needs_bundle(&self) -> bool {
+        let header = self.unsent.front().and_then(|part| part.open.as_ref());
+        self.job.needs_bundle() || header.is_some_and(|header| header.function.bundle().is_some())
+    }
+
+    fn next_part(&mut self) -> Option<Part> {
+        self.unsent.pop_front().or_else(|| self.job.take_part())
+    }
+
+    pub fn is_acknowledged(&self) -> bool {
+        self.dead || (self.in_flight.is_empty() && self.unsent.is_empty() && self.job.is_fed())
+    }
+
+    fn is_over(&self) -> bool {
+        self.aborts.is_empty() && (self.dead || self.in_flight.is_empty() && self.unsent.is_empty()) && self.job.is_over()
+    }
+}
+
+impl ClientActor {
+    fn store(&self, job: JobId, link: &Link) -> RemoteAddr<ResultStore> {
+        RemoteAddr::new(link.clone(), store_actor(job.shard(SHARDS)))
+    }
+
+    /// Sends what a job has to be sent, as far as its windows go, and forgets it when it is over.
+    pub(super) fn pump(&mut self, number: u64, context: &mut Context<Self>) {
+        if let Some(link) = self.link.clone() {
+            self.send_parts(number, &link, context);
+            self.acknowledge(number, &link);
+            self.start_aborts(number, &link);
+        }
+        self.tell_flushed();
+        self.forget_if_over(number);
+    }
+
+    fn send_parts(&mut self, number: u64, link: &Link, context: &mut Context<Self>) {
+        loop {
+            let crowd = self.parts_in_flight >= PARTS_MAX;
+            let Some(entry) = self.jobs.get_mut(&number).filter(|entry| !entry.dead) else { return };
+            let waits = entry.in_flight.len() >= PARTS_PER_JOB_MAX || entry.in_flight.back().is_some_and(Part::is_long);
+            if waits {
+                return;
+            }
+            if !entry.opened && entry.needs_bundle() && self.bundle != BundleProgress::Present {
+                self.held.insert(number);
+                return self.send_bundle(link, context);
+            }
+            if crowd {
+                if !std::mem::replace(&mut entry.crowded, true) {
+                    self.crowded.push_back(number);
+                }
+                return;
+            }
+            let Some(part) = entry.next_part() else { return };
+            if !entry.may_send(&part) {
+                entry.unsent.push_front(part);
+                return;
+            }
+            self.send_part(number, part, link, context);
+        }
+    }
+
+    fn send_part(&mut self, number: u64, part: Part, link: &Link, context: &Context<Self>) {
+        let Some(entry) = self.jobs.get_mut(&number) else { return };
+        self.shared.submitted(part.arguments.bytes());
+        self.parts_in_flight += 1;
+        let Part { open, first, arguments, closed } = part.clone();
+        entry.in_flight.push_back(part);
+        let submit = Submit { job: entry.job.id, open, first, arguments, closed };
+        let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
+        let (answer, own, link) = (scheduler.ask(&submit, SUBMIT_DEADLINE), context.address(), link.id());
+        actix_rt::spawn(async move { own.do_send(Acknowledged { number, link, answer: answer.await }) });
+    }
+
+    /// Takes the oldest part under way back from the count.
+    pub(super) fn landed(&mut self, number: u64) -> Option<Part> {
+        let part = self.jobs.get_mut(&number)?.in_flight.pop_front()?;
+        self.parts_in_flight -= 1;
+        self.shared.acknowledged(part.arguments.bytes());
+        Some(part)
+    }
+
+    /// Tells the store what the program has read.
+    pub(super) fn acknowledge(&self, number: u64, link: &Link) {
+        let Some(entry) = self.jobs.get(&number) else { return };
+        if let Some(done) = entry.job.take_acknowledgement() {
+            let (job, subscription) = (entry.job.id, entry.job.number);
+            let taken = Taken { job, subscription, runs: done.runs, grant_bytes: done.grant_bytes };
+            // When the link is down, the subscription begins anew when it is back.
+            let _ = self.store(job, link).tell(&taken);
+        }
+    }
+
+    /// Sends the aborts of tasks that have been submitted. Short messages keep their order, so that an abort comes after them;
+    /// a long one must have been acknowledged.
+    pub(super) fn start_aborts(&mut self, number: u64, link: &Link) {
+        let Some(entry) = self.jobs.get_mut(&number) else { return };
+        if !entry.dead && (!entry.unsent.is_empty() || entry.in_flight.iter().any(Part::is_long)) {
+            return;
+        }
+        let job = entry.job.clone();
+        let submitted = |abort: &mut PendingAbort| job.is_fed_until(abort.first.saturating_add(abort.count));
+        for abort in entry.aborts.extract_if(.., submitted) {
+            send_abort(link, job.id, abort);
+        }
+    }
+
+    fn send_bundle(&mut self, link: &Link, context: &Context<Self>) {
+        if self.bundle != BundleProgress::NotSent {
+            return;
+        }
+        self.bundle = BundleProgress::Sending;
+        let (own, link) = (context.address(), link.clone());
+        actix_rt::spawn(async move {
+            let sent = upload::send_own_program(&link).await;
+            own.do_send(Uploaded { link: link.id(), sent });
+        });
+    }
+
+    pub(super) fn subscribe(&self, number: u64, link: &Link, context: &Context<Self>) {
+        let Some(entry) = self.jobs.get(&number) else { return };
+        let missing = entry.job.resubscribe();
+        let ranges = entry.ranges.clone().unwrap_or(missing);
+        let (job, own) = (entry.job.id, context.address());
+        let subscribe = Subscribe { job, subscription: number, ranges, window_bytes: WINDOW_BYTES };
+        let answer = self.store(job, link).ask(&subscribe, ANSWER_DEADLINE);
+        actix_rt::spawn(async move {
+            match answer.await {
+                Ok(Some(_)) => {}
+                Ok(None) => own.do_send(Failed(number, Error::UnknownJob(job))),
+                // The link is down: it subscribes again when it is back.
+                Err(AskError::LinkLost(_) | AskError::NotSent(_)) => {}
+                Err(error) => own.do_send(Failed(number, Error::NoAnswer(error.to_string()))),
+            }
+        });
+    }
+
+    pub(super) fn tell_flushed(&mut self) {
+        if !self.flush_waiters.is_empty() && self.jobs.values().all(Entry::is_acknowledged) {
+            for waiter in self.flush_waiters.drain(..) {
+                // A closer that has given up needs no answer.
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    /// Forgets a job that is submitted and whose results nobody wants, and ends its subscription.
+    fn forget_if_over(&mut self, number: u64) {
+        if !self.jobs.get(&number).is_some_and(Entry::is_over) {
+            return;
+        }
+        if let (Some(entry), Some(link)) = (self.jobs.remove(&number), &self.link) {
+            let job = entry.job.id;
+            let end = Subscribe { job, subscription: number, ranges: Vec::new(), window_bytes: 0 };
+            // The end of the link ends it too. The answer says nothing that is of use.
+            drop(self.store(job, link).ask(&end, ANSWER_DEADLINE));
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, acknowledged: Acknowledged, context: &mut Context<Self>) {
+        let Acknowledged { number, link, answer } = acknowledged;
+        if self.link.as_ref().is_none_or(|current| current.id() != link) {
+            // Of a link that is gone: what was under way is sent again by the new one.
+            return;
+        }
+        let Some(part) = self.landed(number) else { return };
+        let Some(entry) = self.jobs.get_mut(&number) else { return };
+        match answer {
+            Ok(Ok(())) => entry.opened = true,
+            Ok(Err(SubmitRefusal::UnknownJob)) => {
+                let job = entry.job.id;
+                self.fail(number, Error::UnknownJob(job));
+            }
+            Ok(Err(SubmitRefusal::Invalid(text))) => {
+                self.fail(number, Error::Submit(format!("the controller refused the job: {text}")));
+            }
+            Err(AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. })) => entry.unsent.push_back(part),
+            Err(AskError::NotSent(SendError::Full { .. })) => {
+                entry.unsent.push_back(part);
+                context.notify_later(Flush(number), RETRY_PAUSE);
+                return;
+            }
+            Err(error) => self.fail(number, Error::Submit(format!("the tasks could not be submitted: {error}"))),
+        }
+        self.pump(number, context);
+        if let Some(number) = self.crowded.pop_front() {
+            if let Some(entry) = self.jobs.get_mut(&number) {
+                entry.crowded = false;
+            }
+            self.pump(number, context);
+        }
+    }
+
+    pub(super) fn fail(&mut self, number: u64, error: Error) {
+        while self.landed(number).is_some() {}
+        if let Some(entry) = self.jobs.get_mut(&number) {
+            entry.dead = true;
+            entry.unsent.clear();
+            entry.job.fail(error);
+        }
+        // Those who wait for the budget look at what the job holds, which is nothing now.
+        self.shared.acknowledged(0);
+        self.tell_flushed();
+    }
+}
+
+pub(super) fn send_abort(link: &Link, job: JobId, abort: PendingAbort) {
+    let PendingAbort { first, count, answer } = abort;
+    let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
+    let asked = scheduler.ask(&Abort { job, first, count }, ANSWER_DEADLINE);
+    actix_rt::spawn(async move {
+        let counts = asked.await.map_err(|error| Error::NoAnswer(error.to_string()));
+        // A caller that has given up needs no answer.
+        let _ = answer.send(counts);
+    });
+}

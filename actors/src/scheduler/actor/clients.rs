@@ -1,0 +1,245 @@
+//! What clients ask of the scheduler.
+
+use std::{collections::VecDeque, time::Duration};
+
+use actix::{AsyncContext, Context, Handler};
+use engineroom_runtime::{
+    actor::{Remote, RemoteAddr, Reply},
+    net::link::{Link, SendError},
+    proto::packet::AskCode,
+};
+
+use super::{
+    SchedulerActor,
+    finished::Owner,
+    ledger::{Admission, CLIENT_ARGUMENT_BYTES_MAX},
+};
+use crate::client::ClientActor;
+use crate::results::{ExtendJob, OpenJob};
+use crate::scheduler::ClientKey;
+use crate::task::JobId;
+use crate::wire::{Abort, AbortCounts, CLIENT, EnginesChanged, Submit, SubmitRefusal, WatchEngines};
+
+/// How many acknowledgements are held back for one client: as many as a link has asks under way. Who sends more does not wait
+/// for answers, and is refused.
+const HELD_MAX: usize = engineroom_runtime::net::link::ASKS_MAX;
+
+/// How often is looked after clients that have gone. A tenth of how long they are waited for.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// One program that is connected, or was and has work here.
+pub(super) struct Client {
+    pub owner: Owner,
+    pub link: Option<Link>,
+    /// Acknowledgements that wait until the client has fewer arguments here.
+    held: VecDeque<Reply<Result<(), SubmitRefusal>>>,
+}
+
+/// One client that is told which engines there are.
+pub(super) struct Watcher {
+    remote: RemoteAddr<ClientActor>,
+    /// The last version that was sent to it.
+    told: u64,
+}
+
+impl SchedulerActor {
+    pub(super) fn client_came(&mut self, link: Link) {
+        let key = self.client_key(&link);
+        self.absences.over(key);
+        if let Some(client) = self.clients.get_mut(&key) {
+            client.link = Some(link);
+        }
+    }
+
+    pub(super) fn client_left(&mut self, link: &Link, context: &mut Context<Self>) {
+        self.watchers.remove(&link.id());
+        let gone: Vec<ClientKey> =
+            self.clients.iter().filter(|(_, client)| client.link.as_ref() == Some(link)).map(|(key, _)| *key).collect();
+        let now = self.now();
+        for key in gone {
+            if let Some(client) = self.clients.get_mut(&key) {
+                client.link = None;
+                client.held.clear();
+            }
+            self.absences.left(key, now);
+            self.forget_if_gone(key);
+        }
+        self.look_after_absences(context);
+    }
+
+    pub(super) fn end_tasks(&mut self, job: JobId, first: u32, count: u32) {
+        if let Some(client) = self.ledger.end_tasks(job, first, count) {
+            self.release(client);
+        }
+    }
+
+    pub(super) fn finish(&mut self, job: JobId) {
+        if let Some(client) = self.ledger.finish(job) {
+            self.release(client);
+            self.forget_if_gone(client);
+        }
+    }
+
+    /// Tells those that watch which engines there are.
+    fn tell_watchers(&mut self, context: &mut Context<Self>) {
+        let now = self.now();
+        self.announcements.announced(now);
+        let version = self.announcements.version();
+        let mut missed = false;
+        let changed = EnginesChanged { version, engines: self.engine_infos() };
+        self.watchers.retain(|_, watcher| {
+            if watcher.told == version {
+                return true;
+            }
+            match watcher.remote.tell(&changed) {
+                Ok(()) => watcher.told = version,
+                // It subscribes again when its link is back.
+                Err(SendError::Down { .. }) => return false,
+                Err(SendError::Full { .. }) => missed = true,
+                Err(error) => {
+                    tracing::warn!(peer = %watcher.remote.link().peer().name, "it cannot be told which engines there are: {error}");
+                    watcher.told = version;
+                }
+            }
+            true
+        });
+        if missed && let Some(wait) = self.announcements.again(now) {
+            context.run_later(wait, Self::tell_watchers);
+        }
+    }
+
+    /// The engines have changed: who watches is told soon.
+    pub(super) fn announce_engines(&mut self, context: &mut Context<Self>) {
+        if let Some(wait) = self.announcements.changed(self.now()) {
+            context.run_later(wait, Self::tell_watchers);
+        }
+    }
+
+    /// Acknowledges what was held back, once little enough is held for the client.
+    fn release(&mut self, key: ClientKey) {
+        if self.ledger.account(key).argument_bytes <= CLIENT_ARGUMENT_BYTES_MAX
+            && let Some(client) = self.clients.get_mut(&key)
+        {
+            client.held.drain(..).for_each(|reply| reply.send(&Ok(())));
+        }
+    }
+
+    fn forget_if_gone(&mut self, key: ClientKey) {
+        if self.clients.get(&key).is_some_and(|client| client.link.is_none())
+            && self.ledger.account(key).jobs == 0
+            && let Some(client) = self.clients.remove(&key)
+        {
+            self.client_keys.remove(&client.owner);
+            self.absences.over(key);
+        }
+    }
+
+    /// Closes the jobs of clients that are gone for good, so that they end when their tasks have.
+    fn look_after_absences(&mut self, context: &mut Context<Self>) {
+        if self.absences.is_empty() || std::mem::replace(&mut self.sweeping, true) {
+            return;
+        }
+        context.run_later(SWEEP, |this, context| {
+            this.sweeping = false;
+            let overdue = this.absences.take_overdue(this.now());
+            if !overdue.is_empty() {
+                for job in this.ledger.close_all_of(&mut this.core, &overdue) {
+                    tracing::info!(%job, "the job is closed: its client is gone");
+                    this.store(job).do_send(ExtendJob { job, count: 0, closed: true });
+                }
+                this.carry_out(context);
+            }
+            this.look_after_absences(context);
+        });
+    }
+
+    fn client_key(&mut self, link: &Link) -> ClientKey {
+        let peer = link.peer();
+        let owner = Owner { name: peer.name.name().into(), incarnation: peer.incarnation };
+        if let Some(key) = self.client_keys.get(&owner) {
+            return *key;
+        }
+        let key = ClientKey(self.next_client);
+        self.next_client += 1;
+        self.clients.insert(key, Client { owner: owner.clone(), link: Some(link.clone()), held: VecDeque::new() });
+        self.client_keys.insert(owner, key);
+        key
+    }
+
+    fn submit(&mut self, key: ClientKey, submit: Submit, from: &Link) -> Result<(), SubmitRefusal> {
+        let Some(client) = self.clients.get(&key) else { return Err(SubmitRefusal::UnknownJob) };
+        if client.held.len() >= HELD_MAX {
+            return Err(SubmitRefusal::Invalid(format!("{HELD_MAX} submissions of this client wait to be acknowledged")));
+        }
+        let (job, now) = (submit.job, self.now());
+        let Admission { subscribe, extend } = self.ledger.submit(&mut self.core, now, (key, &client.owner), submit)?;
+        let store = self.store(job);
+        if let Some((subscription, window_bytes)) = subscribe {
+            store.do_send(OpenJob { job, client: from.clone(), subscription, window_bytes });
+        }
+        if let Some((count, closed)) = extend {
+            store.do_send(ExtendJob { job, count, closed });
+        }
+        Ok(())
+    }
+}
+
+impl Handler<Remote<Submit>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<Submit>, context: &mut Context<Self>) {
+        let Remote { message, from, mut reply } = remote;
+        // What comes behind the end of its link would make a client anew that never ends. It is sent again by the next link.
+        if !from.is_up() {
+            return;
+        }
+        let key = self.client_key(&from);
+        let answer = self.submit(key, message, &from);
+        self.carry_out(context);
+        let held_back = self.ledger.account(key).argument_bytes > CLIENT_ARGUMENT_BYTES_MAX;
+        match self.clients.get_mut(&key) {
+            Some(client) if answer.is_ok() && held_back => {
+                // What it brought is counted by the ledger from here on.
+                reply.release_permit();
+                client.held.push_back(reply);
+            }
+            _ => reply.send(&answer),
+        }
+    }
+}
+
+impl Handler<Remote<Abort>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<Abort>, context: &mut Context<Self>) {
+        let Abort { job, first, count } = remote.message;
+        let counts = match self.ledger.job(job) {
+            Some(entry) if *entry.owner.name != *remote.from.peer().name.name() => {
+                return remote.reply.refuse(AskCode::NotAllowed, "the job belongs to another owner");
+            }
+            // Ended and forgotten: there is nothing to be aborted.
+            None => AbortCounts::default(),
+            Some(_) => {
+                let now = self.now();
+                let met = self.core.cancel(now, job, first, count);
+                AbortCounts { queued: met.queued, active: met.active }
+            }
+        };
+        self.carry_out(context);
+        remote.reply.send(&counts);
+    }
+}
+
+impl Handler<Remote<WatchEngines>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<WatchEngines>, _: &mut Context<Self>) {
+        if !remote.from.is_up() {
+            return;
+        }
+        let version = self.announcements.version();
+        let watcher = Watcher { remote: RemoteAddr::new(remote.from.clone(), CLIENT), told: version };
+        self.watchers.insert(remote.from.id(), watcher);
+        remote.reply.send(&EnginesChanged { version, engines: self.engine_infos() });
+    }
+}

@@ -1,0 +1,305 @@
+//! The open jobs with their arguments, and which submissions are taken. Pure: it changes itself and the core, or neither.
+
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroU32,
+};
+
+use engineroom_runtime::net::bulk::MESSAGE_BYTES_MAX;
+
+use super::{
+    arguments::Arguments,
+    finished::{FinishedJob, FinishedJobs, Owner},
+};
+use crate::code::{Function, FunctionRef};
+use crate::scheduler::{Chunk, ClientKey, JobSpec, Placement, Requirement, Scheduler, Time, Weight};
+use crate::task::{JobId, Packed};
+use crate::wire::{JobHeader, Submit, SubmitRefusal};
+
+/// How many bytes of arguments one client may have waiting. Beyond it its submissions are acknowledged only as its tasks
+/// end, which holds it back.
+pub(super) const CLIENT_ARGUMENT_BYTES_MAX: usize = 1 << 30;
+
+/// Beyond this many bytes of arguments a client's submissions are refused. Room for what a client has under way when it is held
+/// back; more is from one that does not heed it.
+const CLIENT_ARGUMENT_BYTES_LIMIT: usize = 2 * CLIENT_ARGUMENT_BYTES_MAX;
+
+/// The longest names in a job's header, in bytes together. They travel with every batch.
+const HEADER_TEXT_BYTES_MAX: usize = 64 << 10;
+
+/// The longest argument, in bytes: what a message may have, less what a batch has beside its arguments.
+const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
+
+/// All open jobs, and what finished lately.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    jobs: HashMap<JobId, Job>,
+    accounts: HashMap<ClientKey, Account>,
+    finished: FinishedJobs,
+}
+
+/// A job that has not finished.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub client: ClientKey,
+    pub owner: Owner,
+    pub function: Function,
+    pub arguments: Arguments,
+    submitted: u32,
+    closed: bool,
+}
+
+/// What is held for one client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    pub jobs: u64,
+    pub argument_bytes: usize,
+}
+
+/// What a submission that was taken asks of the job's result store, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Admission {
+    /// Open the job unless it is there, and subscribe the client under this number, with a window of so many bytes.
+    pub subscribe: Option<(u64, u64)>,
+    /// Add so many tasks; and whether they are the last.
+    pub extend: Option<(u32, bool)>,
+}
+
+/// A run of tasks, checked as far as it can be on its own.
+struct NewRun {
+    first: u32,
+    count: u32,
+    end: u32,
+    arguments: Packed,
+    closed: bool,
+}
+
+impl Ledger {
+    /// Takes a submission, or refuses it and changes nothing. One that was taken before is taken again without effect, also when
+    /// its job has finished since: a client that was not told of the acknowledgement sends again.
+    ///
+    /// # Errors
+    /// When it contradicts itself or what is here, or goes beyond a bound.
+    pub fn submit(
+        &mut self,
+        core: &mut Scheduler,
+        now: Time,
+        (client, owner): (ClientKey, &Owner),
+        submit: Submit,
+    ) -> Result<Admission, SubmitRefusal> {
+        let Submit { job: id, open, first, arguments, closed } = submit;
+        let run = NewRun::check(first, arguments, closed)?;
+        let subscribe = open.as_ref().map(|header| (header.subscription, header.window_bytes));
+        if let Some(job) = self.jobs.get_mut(&id) {
+            if job.owner != *owner {
+                return Err(of_another(id));
+            }
+            let extend = if job.has(&run) { None } else { Some(self.extend(core, now, id, run)?) };
+            return Ok(Admission { subscribe, extend });
+        }
+        if let Some(job) = self.finished.find(id) {
+            if job.owner != *owner {
+                return Err(of_another(id));
+            }
+            if run.end > job.submitted {
+                return Err(invalid(format!("job {id} has ended: open another one for further tasks")));
+            }
+            return Ok(Admission { subscribe, extend: None });
+        }
+        let header = open.ok_or(SubmitRefusal::UnknownJob)?;
+        let extend = self.open(core, now, id, (client, owner), header, run)?;
+        Ok(Admission { subscribe, extend: Some(extend) })
+    }
+
+    /// An open job.
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.get(&id)
+    }
+
+    /// What is held for a client.
+    pub fn account(&self, client: ClientKey) -> Account {
+        self.accounts.get(&client).copied().unwrap_or_default()
+    }
+
+    /// Tasks have ended. Returns the client whose they are, if less is held for it now.
+    pub fn end_tasks(&mut self, id: JobId, first: u32, count: u32) -> Option<ClientKey> {
+        let job = self.jobs.get_mut(&id)?;
+        let before = job.arguments.bytes();
+        job.arguments.end(first, count);
+        let freed = before - job.arguments.bytes();
+        let client = job.client;
+        self.accounts.get_mut(&client)?.argument_bytes -= freed;
+        (freed > 0).then_some(client)
+    }
+
+    /// A job is closed and all its tasks have ended. Returns whose it was.
+    pub fn finish(&mut self, id: JobId) -> Option<ClientKey> {
+        let job = self.jobs.remove(&id)?;
+        let account = self.accounts.get_mut(&job.client)?;
+        account.argument_bytes -= job.arguments.bytes();
+        account.jobs -= 1;
+        if account.jobs == 0 {
+            self.accounts.remove(&job.client);
+        }
+        self.finished.add(id, FinishedJob { owner: job.owner, submitted: job.submitted });
+        Some(job.client)
+    }
+
+    /// Closes the jobs of clients that will add nothing more, and returns those that were open. What was submitted still runs.
+    /// Costs a step for each job.
+    pub fn close_all_of(&mut self, core: &mut Scheduler, clients: &HashSet<ClientKey>) -> Vec<JobId> {
+        let open = self.jobs.iter_mut().filter(|(_, job)| clients.contains(&job.client) && !job.closed);
+        let mut closed = Vec::new();
+        for (id, job) in open {
+            job.closed = true;
+            // The core has every job that is here.
+            let known = core.close_job(*id);
+            debug_assert!(known.is_ok(), "job {id} is not in the core");
+            closed.push(*id);
+        }
+        closed
+    }
+
+    fn extend(&mut self, core: &mut Scheduler, now: Time, id: JobId, run: NewRun) -> Result<(u32, bool), SubmitRefusal> {
+        let job = self.jobs.get_mut(&id).ok_or(SubmitRefusal::UnknownJob)?;
+        if job.closed {
+            let text =
+                "is closed, by its last run or because its client was away for too long: open another one for further tasks";
+            return Err(invalid(format!("job {id} {text}")));
+        }
+        if run.first != job.submitted {
+            return Err(out_of_order(run.first, job.submitted));
+        }
+        let account = self.accounts.entry(job.client).or_default();
+        account.check(&run)?;
+        if run.count > 0 {
+            core.extend_job(now, id, run.count, weight(&run.arguments)).map_err(|error| invalid(error.to_string()))?;
+        }
+        if run.closed {
+            core.close_job(id).map_err(|error| invalid(error.to_string()))?;
+        }
+        Ok(job.take(account, run))
+    }
+
+    fn open(
+        &mut self,
+        core: &mut Scheduler,
+        now: Time,
+        id: JobId,
+        (client, owner): (ClientKey, &Owner),
+        header: JobHeader,
+        run: NewRun,
+    ) -> Result<(u32, bool), SubmitRefusal> {
+        check_texts(&header)?;
+        if run.first != 0 {
+            return Err(out_of_order(run.first, 0));
+        }
+        self.account(client).check(&run)?;
+        let requirement = match &header.function.reference {
+            FunctionRef::Offset { bundle, .. } => Requirement::Bundle { hash: *bundle, target: header.target },
+            FunctionRef::Named { name } => Requirement::Named { name: name.clone() },
+        };
+        let placement = if header.direct.is_empty() { Placement::Balanced } else { Placement::Direct(header.direct) };
+        let chunk = NonZeroU32::new(header.chunk).map_or(Chunk::Adaptive, Chunk::Fixed);
+        let spec = JobSpec { id, client, requirement, placement, priority: 0, chunk };
+        core.open_job(spec).map_err(|error| invalid(error.to_string()))?;
+        if run.count > 0
+            && let Err(error) = core.extend_job(now, id, run.count, weight(&run.arguments))
+        {
+            // Without tasks it is finished once it is closed, and forgotten.
+            let known = core.close_job(id);
+            debug_assert!(known.is_ok(), "job {id} was opened just now");
+            return Err(invalid(error.to_string()));
+        }
+        if run.closed {
+            core.close_job(id).map_err(|error| invalid(error.to_string()))?;
+        }
+        let (owner, function, arguments) = (owner.clone(), header.function, Arguments::default());
+        let mut job = Job { client, owner, function, arguments, submitted: 0, closed: false };
+        let account = self.accounts.entry(client).or_default();
+        account.jobs += 1;
+        let taken = job.take(account, run);
+        self.jobs.insert(id, job);
+        Ok(taken)
+    }
+}
+
+impl Job {
+    /// Whether that run is here already.
+    fn has(&self, run: &NewRun) -> bool {
+        run.end <= self.submitted && (run.count > 0 || !run.closed || self.closed)
+    }
+
+    fn take(&mut self, account: &mut Account, run: NewRun) -> (u32, bool) {
+        account.argument_bytes += Arguments::cost(&run.arguments);
+        self.arguments.extend(run.first, run.arguments);
+        self.submitted = run.end;
+        self.closed = run.closed;
+        (run.count, run.closed)
+    }
+}
+
+impl Account {
+    fn check(&self, run: &NewRun) -> Result<(), SubmitRefusal> {
+        let held = self.argument_bytes;
+        if held.saturating_add(Arguments::cost(&run.arguments)) <= CLIENT_ARGUMENT_BYTES_LIMIT {
+            return Ok(());
+        }
+        let text = format!(
+            "this client's tasks wait with {held} bytes of arguments, and {CLIENT_ARGUMENT_BYTES_LIMIT} is the limit: \
+             let some of them end first"
+        );
+        Err(invalid(text))
+    }
+}
+
+impl NewRun {
+    fn check(first: u32, arguments: Packed, closed: bool) -> Result<Self, SubmitRefusal> {
+        if !arguments.is_sound() {
+            return Err(invalid("its arguments contradict themselves".into()));
+        }
+        let end = u32::try_from(arguments.len()).ok().and_then(|count| Some((count, first.checked_add(count)?)));
+        let Some((count, end)) = end else {
+            return Err(invalid(format!("a job has at most {} tasks: open another one for the rest", u32::MAX)));
+        };
+        if longest(&arguments) > ARGUMENT_BYTES_MAX {
+            return Err(invalid(format!("an argument has at most {ARGUMENT_BYTES_MAX} bytes: leave the data in a file")));
+        }
+        Ok(Self { first, count, end, arguments, closed })
+    }
+}
+
+fn check_texts(header: &JobHeader) -> Result<(), SubmitRefusal> {
+    let reference = match &header.function.reference {
+        FunctionRef::Offset { .. } => 0,
+        FunctionRef::Named { name } => name.len(),
+    };
+    let bytes = reference + header.function.name.len() + header.target.len();
+    if bytes > HEADER_TEXT_BYTES_MAX {
+        return Err(invalid(format!("its names have {bytes} bytes, and {HEADER_TEXT_BYTES_MAX} is the limit")));
+    }
+    Ok(())
+}
+
+fn longest(arguments: &Packed) -> usize {
+    arguments.iter().map(<[u8]>::len).max().unwrap_or(0)
+}
+
+fn weight(arguments: &Packed) -> Weight {
+    Weight { bytes: arguments.bytes() as u64, longest_bytes: longest(arguments) as u64 + 4 }
+}
+
+fn of_another(id: JobId) -> SubmitRefusal {
+    invalid(format!("job {id} belongs to another client: use a fresh id"))
+}
+
+fn out_of_order(first: u32, there: u32) -> SubmitRefusal {
+    invalid(format!("its tasks start at {first}, but {there} are there and the next must follow"))
+}
+
+fn invalid(text: String) -> SubmitRefusal {
+    SubmitRefusal::Invalid(text)
+}
+
+#[cfg(test)]
+mod tests;

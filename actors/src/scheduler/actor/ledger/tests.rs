@@ -1,0 +1,221 @@
+use engineroom_runtime::proto::handshake::Incarnation;
+
+use super::*;
+use crate::scheduler::{Capability, Command, Settings, WorkerMode};
+use crate::task::{EngineId, PackedBuilder};
+
+/// A ledger with its core, and a client and its rival.
+struct Rig {
+    ledger: Ledger,
+    core: Scheduler,
+}
+
+const ADA: u64 = 1;
+const BOB: u64 = 2;
+
+impl Rig {
+    fn new() -> Self {
+        Self { ledger: Ledger::default(), core: Scheduler::new(Settings::default()) }
+    }
+
+    fn with_engine() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let mut rig = Self { ledger: Ledger::default(), core: Scheduler::new(settings) };
+        let capability = Capability { target: "a".into(), worker: WorkerMode::Process, names: ["sum".to_owned()].into() };
+        rig.core.engine_joined(Time(0), EngineId(1), capability);
+        rig
+    }
+
+    fn submit(&mut self, client: u64, submit: Submit) -> Result<Admission, SubmitRefusal> {
+        let owner = Owner { name: "someone".into(), incarnation: Incarnation::from_u128(client.into()) };
+        let answer = self.ledger.submit(&mut self.core, Time(0), (ClientKey(client), &owner), submit);
+        self.core.check_invariants();
+        answer
+    }
+
+    /// Carries out what the core wants, with engines that end all tasks at once.
+    fn run(&mut self) {
+        loop {
+            let commands: Vec<Command> = self.core.commands().collect();
+            if commands.is_empty() {
+                return;
+            }
+            for command in commands {
+                match command {
+                    Command::Dispatch { engine, batch, job, first, count, .. } => {
+                        let arguments = self.ledger.job(job).unwrap().arguments.slice(first, count).unwrap();
+                        assert_eq!(arguments.len(), count as usize);
+                        self.core.progress(Time(1), engine, batch, first, count, 1).unwrap();
+                        self.ledger.end_tasks(job, first, count);
+                    }
+                    Command::Finished { job } => drop(self.ledger.finish(job)),
+                    Command::Settle { job, first, count, .. } => drop(self.ledger.end_tasks(job, first, count)),
+                    other => panic!("unexpected {other:?}"),
+                }
+            }
+        }
+    }
+
+    /// All that is kept, for comparisons.
+    fn state(&self) -> String {
+        format!("{:?} {:?}", self.ledger, self.core.status())
+    }
+}
+
+fn id(number: u128) -> JobId {
+    JobId::from_u128(number)
+}
+
+fn header() -> JobHeader {
+    let function = Function { reference: FunctionRef::Named { name: "sum".into() }, name: "sum".into() };
+    let (target, direct, label) = (String::new(), Vec::new(), None);
+    JobHeader { function, target, direct, chunk: 0, label, subscription: 7, window_bytes: 100 }
+}
+
+fn packed(count: u32, bytes: usize) -> Packed {
+    let mut builder = PackedBuilder::default();
+    (0..count).for_each(|_| builder.push(&vec![0; bytes]));
+    builder.build()
+}
+
+fn opening(job: u128, count: u32, closed: bool) -> Submit {
+    Submit { job: id(job), open: Some(header()), first: 0, arguments: packed(count, 10), closed }
+}
+
+fn more(job: u128, first: u32, count: u32, closed: bool) -> Submit {
+    Submit { job: id(job), open: None, first, arguments: packed(count, 10), closed }
+}
+
+fn admission(subscribe: bool, extend: Option<(u32, bool)>) -> Admission {
+    Admission { subscribe: subscribe.then_some((7, 100)), extend }
+}
+
+/// What was refused, and that nothing of it was kept.
+fn refused(rig: &mut Rig, client: u64, submit: Submit) -> String {
+    let before = rig.state();
+    let refusal = rig.submit(client, submit).expect_err("it is refused");
+    // An opening that is taken back leaves a word to the world, which concerns nobody.
+    let commands: Vec<Command> = rig.core.commands().collect();
+    assert!(commands.iter().all(|command| matches!(command, Command::Finished { .. })), "{commands:?}");
+    assert_eq!(rig.state(), before, "something was kept: {refusal:?}");
+    match refusal {
+        SubmitRefusal::UnknownJob => "unknown".into(),
+        SubmitRefusal::Invalid(text) => text,
+    }
+}
+
+#[test]
+fn a_submission_that_comes_again_has_no_effect() {
+    let mut rig = Rig::new();
+    let runs = || [opening(1, 3, false), more(1, 3, 2, false), more(1, 5, 0, false), more(1, 5, 0, true)];
+    for (run, expected) in runs().into_iter().zip([Some((3, false)), Some((2, false)), None, Some((0, true))]) {
+        let subscribes = run.open.is_some();
+        assert_eq!(rig.submit(ADA, run).unwrap(), admission(subscribes, expected));
+    }
+    let before = rig.state();
+    for run in runs() {
+        let subscribes = run.open.is_some();
+        assert_eq!(rig.submit(ADA, run).unwrap(), admission(subscribes, None));
+    }
+    assert_eq!(rig.state(), before);
+}
+
+#[test]
+fn a_submission_that_comes_again_after_the_end_does_not_run_again() {
+    let mut rig = Rig::with_engine();
+    rig.submit(ADA, opening(1, 3, false)).unwrap();
+    rig.submit(ADA, more(1, 3, 2, true)).unwrap();
+    rig.run();
+    assert!(rig.ledger.job(id(1)).is_none(), "it has finished");
+    assert_eq!(rig.submit(ADA, opening(1, 3, false)).unwrap(), admission(true, None));
+    assert_eq!(rig.submit(ADA, more(1, 3, 2, true)).unwrap(), admission(false, None));
+    assert_eq!(rig.core.commands().count(), 0);
+    assert!(refused(&mut rig, ADA, more(1, 5, 1, true)).contains("has ended"));
+    assert!(refused(&mut rig, BOB, opening(1, 3, false)).contains("another client"));
+    assert_eq!(rig.ledger.account(ClientKey(ADA)), Account::default(), "nothing is held for it");
+}
+
+#[test]
+fn what_is_refused_changes_nothing() {
+    let mut rig = Rig::new();
+    rig.submit(ADA, opening(1, 3, false)).unwrap();
+    rig.submit(ADA, opening(2, 1, true)).unwrap();
+    rig.core.commands().count();
+    let long = JobHeader { target: "x".repeat(HEADER_TEXT_BYTES_MAX + 1), ..header() };
+    let direct = JobHeader { direct: vec![(EngineId(1), 2)], ..header() };
+    let large = JobHeader { direct: vec![(EngineId(1), u32::MAX), (EngineId(2), 1)], ..header() };
+    let with = |header, run| Submit { open: Some(header), ..run };
+    for (what, client, submit, expected) in [
+        ("of another, with a header", BOB, opening(1, 3, false), "another client"),
+        ("of another", BOB, more(1, 3, 1, false), "another client"),
+        ("never heard of", ADA, more(9, 0, 1, false), "unknown"),
+        ("a gap", ADA, more(1, 4, 1, false), "start at 4, but 3 are there"),
+        ("an overlap", ADA, more(1, 2, 2, false), "start at 2, but 3 are there"),
+        ("beyond all numbers", ADA, more(1, u32::MAX, 2, false), "at most"),
+        ("closed before", ADA, more(2, 1, 1, true), "is closed"),
+        ("begins in the middle", ADA, with(header(), more(9, 1, 1, false)), "start at 1, but 0 are there"),
+        ("names too long", ADA, with(long, more(9, 0, 1, false)), "names"),
+        ("more than its placement has room for", ADA, with(direct, more(9, 0, 3, true)), "room for 2"),
+        ("a placement too large", ADA, with(large, more(9, 0, 1, false)), "placement"),
+    ] {
+        let text = refused(&mut rig, client, submit);
+        assert!(text.contains(expected), "{what}: {text}");
+    }
+}
+
+#[test]
+fn arguments_beyond_the_limit_are_refused() {
+    let mut rig = Rig::new();
+    rig.submit(ADA, opening(1, 1, false)).unwrap();
+    let run_bytes = Arguments::cost(&packed(1, 10));
+    rig.ledger.accounts.insert(ClientKey(ADA), Account { jobs: 1, argument_bytes: CLIENT_ARGUMENT_BYTES_LIMIT - run_bytes });
+    rig.submit(ADA, more(1, 1, 1, false)).expect("it just has room");
+    rig.core.commands().count();
+    for submit in [more(1, 2, 1, false), opening(2, 1, false)] {
+        assert!(refused(&mut rig, ADA, submit).contains("is the limit"));
+    }
+    assert!(rig.submit(ADA, more(1, 2, 0, true)).is_ok(), "no arguments need no room");
+    assert!(rig.submit(BOB, opening(3, 1, false)).is_ok(), "another client is not concerned");
+}
+
+#[test]
+fn what_is_held_is_given_back_to_the_byte() {
+    let mut rig = Rig::with_engine();
+    for job in 1..=3 {
+        rig.submit(ADA, opening(job, 5, false)).unwrap();
+        rig.submit(ADA, more(job, 5, 4, job != 2)).unwrap();
+    }
+    assert_eq!(rig.ledger.account(ClientKey(ADA)).jobs, 3);
+    assert_eq!(rig.ledger.account(ClientKey(ADA)).argument_bytes, 3 * (2 * 128 + 9 * 14));
+    rig.run();
+    assert_eq!(rig.ledger.account(ClientKey(ADA)), Account { jobs: 1, argument_bytes: 0 });
+}
+
+#[test]
+fn jobs_of_a_client_that_is_gone_for_good_come_to_their_end() {
+    let mut rig = Rig::with_engine();
+    rig.submit(ADA, opening(1, 3, false)).unwrap();
+    rig.submit(ADA, opening(2, 0, false)).unwrap();
+    rig.submit(ADA, opening(3, 1, true)).unwrap();
+    rig.submit(BOB, opening(4, 1, false)).unwrap();
+    let mut closed = rig.ledger.close_all_of(&mut rig.core, &[ClientKey(ADA)].into());
+    closed.sort_unstable_by_key(|id| id.to_string());
+    assert_eq!(closed, [id(1), id(2)]);
+    assert_eq!(rig.ledger.close_all_of(&mut rig.core, &[ClientKey(ADA)].into()), []);
+    rig.run();
+    assert_eq!(rig.ledger.account(ClientKey(ADA)), Account::default());
+    assert_eq!(rig.ledger.account(ClientKey(BOB)).jobs, 1);
+    assert!(refused(&mut rig, ADA, more(1, 3, 1, true)).contains("has ended"));
+}
+
+#[test]
+fn a_fixed_chunk_of_long_arguments_is_cut() {
+    let mut rig = Rig::with(Settings { batch_bytes_max: 1_000, ..Settings::default() });
+    let header = JobHeader { chunk: 1_000, ..header() };
+    rig.submit(ADA, Submit { job: id(1), open: Some(header), first: 0, arguments: packed(40, 96), closed: true }).unwrap();
+    let first = rig.core.commands().next();
+    assert!(matches!(first, Some(Command::Dispatch { first: 0, count: 10, .. })), "{first:?}");
+}
