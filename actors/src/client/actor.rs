@@ -153,9 +153,10 @@ impl Handler<ControllerUp> for ClientActor {
         self.shared.link_up(link.clone());
         let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
         let (watched, shared) = (scheduler.ask(&WatchEngines, ANSWER_DEADLINE), self.shared.clone());
+        let watching = link.clone();
         actix_rt::spawn(async move {
-            if let Ok(told) = watched.await {
-                shared.engines_changed(told.engines);
+            if let Ok(EnginesChanged { version, engines }) = watched.await {
+                shared.engines_changed(&watching, version, engines);
             }
         });
         // What must survive a lost link is stated again: first what was not acknowledged, then what is still awaited.
@@ -321,6 +322,7 @@ impl Handler<Remote<EnginesChanged>> for ClientActor {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<EnginesChanged>, _: &mut Context<Self>) {
-        self.shared.engines_changed(remote.message.engines);
+        let EnginesChanged { version, engines } = remote.message;
+        self.shared.engines_changed(&remote.from, version, engines);
     }
 }

@@ -29,6 +29,8 @@ struct State {
     link: Option<Link>,
     /// The controller has told the engines at least once.
     engines: Option<Vec<EngineInfo>>,
+    /// By which link, and in which version there, they were told.
+    told: (u64, u64),
     failure: Option<ConnectFailure>,
     closed: bool,
     /// Bytes of arguments that were taken from jobs and not acknowledged.
@@ -61,8 +63,14 @@ impl Shared {
         self.lock().closed
     }
 
-    pub fn engines_changed(&self, engines: Vec<EngineInfo>) {
-        self.change(|state| state.engines = Some(engines));
+    /// The controller has told its engines. A long list may be overtaken by a newer one.
+    pub fn engines_changed(&self, link: &Link, version: u64, engines: Vec<EngineInfo>) {
+        self.change(|state| {
+            if state.told.0 != link.id() || state.told.1 <= version {
+                state.told = (link.id(), version);
+                state.engines = Some(engines);
+            }
+        });
     }
 
     pub fn engines(&self) -> Vec<EngineInfo> {

@@ -73,8 +73,8 @@ impl LoadBalancedView {
         self
     }
 
-    /// How many tasks go to an engine at once. By default the scheduler measures how long they take and aims at a few
-    /// milliseconds; 0 restores that.
+    /// How many tasks go to an engine at once, at most 65,536 and at most 256 MiB of arguments. By default the scheduler
+    /// measures how long they take and aims at a few milliseconds; 0 restores that.
     pub fn chunk_size(mut self, tasks: u32) -> Self {
         self.options.chunk = tasks;
         self

@@ -225,8 +225,11 @@ impl Handler<OpenJob> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, open: OpenJob, context: &mut Context<Self>) {
-        self.memory.open(open.job, open.client.peer().name.name());
-        if open.window_bytes > 0 {
+        let owner = open.client.peer().name.name();
+        self.memory.open(open.job, owner);
+        // A job that is here already stays its owner's.
+        let is_own = self.memory.job(open.job).is_some_and(|(of, _)| of == owner);
+        if is_own && open.window_bytes > 0 {
             let all = Subscription::new(open.client, open.subscription, vec![(0, u32::MAX)], open.window_bytes);
             self.subscribe(open.job, all, context);
         }
