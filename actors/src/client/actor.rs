@@ -1,7 +1,7 @@
 //! The client actor: carries submissions to the controller and results to the jobs of the program.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -33,8 +33,8 @@ pub(crate) struct ClientActor {
     pub(super) link: Option<Link>,
     pub(super) jobs: HashMap<u64, Entry>,
     pub(super) bundle: BundleProgress,
-    /// Jobs that wait for the bundle.
-    pub(super) held: HashSet<u64>,
+    /// Jobs that wait for the bundle, in the order in which they were submitted, which is that of their numbers.
+    pub(super) held: BTreeSet<u64>,
     /// Jobs that wait until fewer parts are under way.
     pub(super) crowded: VecDeque<u64>,
     pub(super) parts_in_flight: usize,
@@ -125,11 +125,18 @@ impl ClientActor {
             link: None,
             jobs: HashMap::new(),
             bundle: BundleProgress::NotSent,
-            held: HashSet::new(),
+            held: BTreeSet::new(),
             crowded: VecDeque::new(),
             parts_in_flight: 0,
             flush_waiters: Vec::new(),
         }
+    }
+
+    /// The numbers of all jobs, in the order in which they were submitted.
+    fn numbers(&self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = self.jobs.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
     }
 }
 
@@ -160,7 +167,7 @@ impl Handler<ControllerUp> for ClientActor {
             }
         });
         // What must survive a lost link is stated again: first what was not acknowledged, then what is still awaited.
-        let numbers: Vec<u64> = self.jobs.keys().copied().collect();
+        let numbers = self.numbers();
         for number in numbers {
             let mut again = VecDeque::new();
             while let Some(part) = self.landed(number) {
@@ -248,7 +255,7 @@ impl Handler<AwaitFlushed> for ClientActor {
     fn handle(&mut self, AwaitFlushed(waiter): AwaitFlushed, context: &mut Context<Self>) {
         self.flush_waiters.push(waiter);
         // The client closes: no job gets more tasks than it has now.
-        let numbers: Vec<u64> = self.jobs.keys().copied().collect();
+        let numbers = self.numbers();
         for number in numbers {
             if let Some(entry) = self.jobs.get(&number) {
                 let _ = entry.job.close();

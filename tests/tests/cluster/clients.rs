@@ -86,6 +86,14 @@ fn abort_stops_running_tasks_and_those_that_wait() {
 }
 
 #[test]
+fn jobs_that_wait_for_their_program_to_travel_keep_their_order() {
+    let lab = Lab::new();
+    let (_engine, _controller) = lab.cluster(1);
+    let order: Vec<usize> = lab.run(PROBE, ["order", "12"]).success().json();
+    assert_eq!(order, (0..12).collect::<Vec<usize>>());
+}
+
+#[test]
 fn results_can_be_awaited_and_blocked_for_on_a_runtime_of_one_thread() {
     let lab = Lab::new();
     let (_engines, _controller) = lab.cluster(2);

@@ -42,6 +42,7 @@ fn run(options: &Options) -> Result<()> {
         "flood" => work::flood(options),
         "ping" => work::ping(options),
         "submit" => work::submit(options),
+        "order" => work::order(options),
         "abort" => work::abort(options),
         "direct" => work::direct(options),
         "await-end" => work::await_end(options),

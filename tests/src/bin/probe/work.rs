@@ -86,6 +86,20 @@ pub fn submit(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// `order JOBS`: jobs of one task each, submitted before this program has travelled. Prints their places in the order in which
+/// the tasks started.
+pub fn order(options: &Options) -> Result<()> {
+    let view = options.client()?.load_balanced_view();
+    let jobs: Vec<_> = (0..options.number(1)).map(|number| view.map(nap, [(number, 2)])).collect();
+    let mut starts = Vec::new();
+    for (place, mut job) in jobs.into_iter().enumerate() {
+        starts.push((job.metadata()?[0].started, place));
+    }
+    starts.sort_unstable();
+    print(&starts.iter().map(|(_, place)| *place).collect::<Vec<_>>());
+    Ok(())
+}
+
 /// `abort TASKS`: tasks of an hour, aborted once standard input ends.
 pub fn abort(options: &Options) -> Result<()> {
     let hours = (0..options.number(1)).map(|number| (number, 3_600_000));
