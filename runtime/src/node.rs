@@ -22,8 +22,8 @@ use crate::net::{
 };
 use crate::proto::{handshake::Incarnation, packet::CloseCode};
 
-/// How long an orderly end waits, once all actors are done, for long messages to arrive, and after that for the peers to read
-/// everything up to the goodbye. Those that don't read get no more.
+/// For how long, once all actors are done, an orderly end waits for peers that are silent, to have what they were sent. Those
+/// that go on reading are waited for until the deadline.
 const FAREWELL_MAX: Duration = Duration::from_millis(500);
 
 /// How long it waits after that for the connections' own end. What had to arrive has been acknowledged by then, so that only
@@ -242,19 +242,19 @@ impl Node {
                 Err(_) => unfinished.push(format!("{name}: it was still busy")),
             }
         }
-        self.farewell().await;
+        self.farewell(deadline).await;
         DrainReport { finished: unfinished.is_empty(), unfinished }
     }
 
     /// Sends what the links hold, tells the peers, and closes.
-    async fn farewell(&self) {
+    async fn farewell(&self, deadline: Instant) {
         let links: Vec<Link> = self.0.links.borrow().values().cloned().collect();
         // A goodbye would overtake them.
-        settle(|| links.iter().all(Link::bulk_has_arrived)).await;
+        settle(&links, deadline, || links.iter().all(Link::bulk_has_arrived)).await;
         links.iter().for_each(|link| link.say_goodbye(CloseCode::Drain, "it is shutting down"));
         // Whoever has read the goodbye has read all that was told before it, and closes the link. To close it here would
         // throw away what is still under way.
-        settle(|| self.0.links.borrow().is_empty()).await;
+        settle(&links, deadline, || self.0.links.borrow().is_empty()).await;
         let endpoints = std::mem::take(&mut *self.0.endpoints.borrow_mut());
         for endpoint in &endpoints {
             endpoint.close(quinn::VarInt::from_u32(CloseCode::Drain.code()), b"it is shutting down");
@@ -268,14 +268,17 @@ impl Node {
     }
 }
 
-/// Waits until it is so, for [`FAREWELL_MAX`] at most.
-async fn settle(is_so: impl Fn() -> bool) {
-    let settled = async {
-        while !is_so() {
-            tokio::time::sleep(FAREWELL_CHECK).await;
+/// Waits until it is so; beyond [`FAREWELL_MAX`] only while the peers are heard, and until the deadline.
+async fn settle(links: &[Link], deadline: Instant, is_so: impl Fn() -> bool) {
+    let heard = || links.iter().map(Link::datagrams_heard).sum::<u64>();
+    let (mut last, mut until) = (heard(), Instant::now() + FAREWELL_MAX);
+    while !is_so() && Instant::now() < until {
+        tokio::time::sleep(FAREWELL_CHECK).await;
+        let now = heard();
+        if now != last {
+            (last, until) = (now, until.max((Instant::now() + FAREWELL_MAX).min(deadline)));
         }
-    };
-    let _ = tokio::time::timeout(FAREWELL_MAX, settled).await;
+    }
 }
 
 impl fmt::Debug for Node {

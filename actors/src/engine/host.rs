@@ -46,6 +46,8 @@ pub(crate) struct EngineHost {
     shared: Arc<Registration>,
     bundles: Arc<BundleCache>,
     fetching: HashMap<BundleHash, Vec<Addr<EngineActor>>>,
+    /// The node is ending.
+    draining: bool,
 }
 
 /// Where a node stands with its controller, for the program that started it.
@@ -131,7 +133,7 @@ impl EngineHost {
         shared: Arc<Registration>,
         bundles: Arc<BundleCache>,
     ) -> Self {
-        Self { offer, engines, link: None, ids: Vec::new(), shared, bundles, fetching: HashMap::new() }
+        Self { offer, engines, link: None, ids: Vec::new(), shared, bundles, fetching: HashMap::new(), draining: false }
     }
 
     fn fetch(&self, hash: BundleHash, context: &Context<Self>) {
@@ -245,7 +247,9 @@ impl Handler<ControllerDown> for EngineHost {
 
     fn handle(&mut self, ControllerDown(link, reason): ControllerDown, _: &mut Context<Self>) {
         if self.link.as_ref() == Some(&link) {
-            tracing::warn!("the link to the controller is lost: {reason}; dialling again");
+            if !self.draining {
+                tracing::warn!("the link to the controller is lost: {reason}; dialling again");
+            }
             self.link = None;
             self.ids.clear();
             self.shared.update(|state| state.ids.clear());
@@ -280,6 +284,7 @@ impl Handler<Drain> for EngineHost {
     type Result = ();
 
     fn handle(&mut self, Drain { idle }: Drain, _: &mut Context<Self>) {
+        self.draining = true;
         let engines: Vec<_> = self.engines.iter().map(ActorHandle::addr).collect();
         let link = self.link.clone();
         let draining = Draining { engines: self.ids.clone() };

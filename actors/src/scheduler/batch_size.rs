@@ -132,7 +132,7 @@ mod tests {
             ("near the end", a, pace(&[(64, 640)]), 801, 4, alone, 101),
             ("the last one", a, pace(&[(64, 640)]), 1, 4, alone, 1),
             ("long tasks", a, pace(&[(1, 1_000_000)]), 1_000_000, 2, alone, 1),
-            ("tasks of no time", a, pace(&[(4_096, 0)]), 1_000_000, 2, alone, 4_096),
+            ("tasks of no time", a, pace(&[(4_096, 0)]), 1_000_000, 2, alone, 1_024),
             ("fixed", fixed, pace(&[]), 1_000_000, 2, alone, 7),
             ("fixed stays fixed", fixed, pace(&[(64, 640)]), 3, 2, shared, 7),
         ] {

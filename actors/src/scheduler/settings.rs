@@ -38,7 +38,7 @@ impl Default for Settings {
             poison_losses: 3,
             prefetch: 1,
             batch_target_us: 4_000,
-            batch_tasks_max: 4_096,
+            batch_tasks_max: 1_024,
             chunk_tasks_max: 65_536,
             batch_bytes: 8 << 20,
             batch_bytes_max: 256 << 20,

@@ -20,7 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::{
     gate::Gate,
     link::{Deliver, Link},
-    tls::STREAM_RECEIVE_WINDOW,
+    tls::{SEND_WINDOW, STREAM_RECEIVE_WINDOW},
 };
 use crate::proto::packet::{CloseCode, HEAD_BYTES_MAX, PacketHead};
 
@@ -34,9 +34,11 @@ pub const QUEUED_MAX: usize = 1024;
 /// not reached, so that the longest passes too. Smaller costs links whose engines all get long arguments at once.
 pub const QUEUED_BYTES_MAX: usize = 512 << 20;
 
-/// How many bytes of bulk may be under way from one side. Below the connection's send window by what control needs, so
-/// that bulk can never stall control: one stream has at most its receive window under way.
-const IN_FLIGHT_BYTES: u32 = STREAM_RECEIVE_WINDOW + STREAM_RECEIVE_WINDOW / 2;
+/// How many bytes of bulk may be under way from one side, in bytes. Below the connection's send window by what control needs,
+/// so that bulk can never stall control: one stream has at most its receive window under way.
+const IN_FLIGHT_BYTES: u32 = 24 << 20;
+
+const _: () = assert!(IN_FLIGHT_BYTES as u64 + STREAM_RECEIVE_WINDOW as u64 <= SEND_WINDOW);
 
 /// Bulk yields to control.
 const PRIORITY: i32 = -1;

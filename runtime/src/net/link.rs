@@ -245,6 +245,11 @@ impl Link {
         self.0.queued_bulk.load(Ordering::Relaxed) == 0
     }
 
+    /// How many datagrams have come from the peer: as long as they do, it is reading, or has something to say.
+    pub(crate) fn datagrams_heard(&self) -> u64 {
+        self.0.connection.stats().udp_rx.datagrams
+    }
+
     /// Whether a message with that head is to be taken; if not, its sender is told. Asked before a long one is read.
     pub(crate) fn takes(&self, deliver: &dyn Deliver, head: &PacketHead) -> bool {
         let (message, ask) = match *head {

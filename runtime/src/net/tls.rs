@@ -41,15 +41,17 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many streams of both directions the peer may have open: the control stream, which the dialler opens.
 pub const CONTROL_STREAMS_MAX: u32 = 1;
 
-/// How many bulk streams the peer may have open. More wait at the sender.
-pub const BULK_STREAMS_MAX: u32 = 64;
+/// How many bulk streams the peer may have open. More wait at the sender, until one has been read to its end. Times
+/// [`STREAM_RECEIVE_WINDOW`] it is what a link may hold of messages that wait for room in a mailbox.
+pub const BULK_STREAMS_MAX: u32 = 8;
 
-/// How many bytes of one stream may be under way or unread, in bytes: the bandwidth-delay product of 10 Gbit/s at 13 ms.
-pub const STREAM_RECEIVE_WINDOW: u32 = 16 * 1024 * 1024;
+/// How many bytes of one stream may be under way or unread, in bytes: the bandwidth-delay product of 10 Gbit/s at 3 ms.
+pub const STREAM_RECEIVE_WINDOW: u32 = 4 * 1024 * 1024;
 
-/// How many bytes of all streams of a link may be under way or unread, in bytes. Twice a stream's, so that no single
-/// stream can use it up; it bounds what one peer can make us hold.
-pub const RECEIVE_WINDOW: u32 = 32 * 1024 * 1024;
+/// How many bytes of all streams of a link may be under way or unread, in bytes: what all streams together may. With less,
+/// bulk that waits for room in a mailbox would use it up, and the control stream with the messages that make room would
+/// wait behind it.
+pub const RECEIVE_WINDOW: u32 = (BULK_STREAMS_MAX + CONTROL_STREAMS_MAX) * STREAM_RECEIVE_WINDOW;
 
 /// How many bytes of a link are kept until they are acknowledged, in bytes. What is written beyond it waits. Bulk payloads
 /// must stay below, or control frames would wait behind them.

@@ -1,10 +1,13 @@
 //! Bytes that are no frames, greetings or bulk messages.
 
 use bytes::BytesMut;
-use engineroom_runtime::proto::{
-    frame::{BODY_BYTES_MAX, FrameKind, HEADER_BYTES, frame_header},
-    handshake::{Dial, Reject, RejectCode},
-    packet::{CloseCode, PacketHead},
+use engineroom_runtime::{
+    net::tls,
+    proto::{
+        frame::{BODY_BYTES_MAX, FrameKind, HEADER_BYTES, frame_header},
+        handshake::{Dial, Reject, RejectCode},
+        packet::{CloseCode, PacketHead},
+    },
 };
 use serde::Serialize;
 
@@ -158,7 +161,7 @@ pub async fn bulk(target: &Target, random: &mut Random) {
     // As many streams as there may be, each of which says a gigabyte and brings a byte; then the peer is gone.
     let raw = target.link(random).await;
     let mut streams = Vec::new();
-    for _ in 0..64 {
+    for _ in 0..tls::BULK_STREAMS_MAX {
         let mut head = BytesMut::new();
         PacketHead::Ask { actor: 2, message: raw.index("bundle-part"), ask: 1, deadline_ms: 1 }.encode_into(&mut head);
         let mut stream = raw.connection.open_uni().await.expect("a stream");
