@@ -50,7 +50,7 @@ use crate::profile::Profile;
 use crate::results::ResultStore;
 use crate::scheduler::SchedulerActor;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
-use crate::task::{EngineId, JobId, MessageId};
+use crate::task::{EngineId, JobId, MessageId, Ranges};
 use crate::wire::{CLIENT, EnginesChanged, QueryCluster, QueryStatus, Results, SCHEDULER, SHARDS, store_actor};
 
 /// How long [`Client::connect`] waits for the controller.
@@ -250,12 +250,16 @@ impl Client {
             return Err(Error::Closed);
         }
         let runs = runs_of(ids);
-        let mut asked: HashMap<JobId, Vec<(u32, u32)>> = HashMap::new();
-        runs.iter().for_each(|(id, first, count)| asked.entry(*id).or_default().push((*first, *count)));
+        let mut asked: HashMap<JobId, (Ranges, u64)> = HashMap::new();
+        for (id, first, count) in &runs {
+            let (ranges, tasks) = asked.entry(*id).or_default();
+            ranges.cover(*first, first.saturating_add(*count));
+            *tasks += u64::from(*count);
+        }
         let mut jobs = HashMap::new();
-        for (id, mut ranges) in asked {
-            let tasks = ranges.iter().map(|(_, count)| u64::from(*count)).sum();
-            ranges.sort_unstable();
+        for (id, (ranges, tasks)) in asked {
+            // An id that was given twice is asked for once.
+            let ranges = ranges.within(0, u32::MAX).map(|(first, end)| (first, end - first)).collect();
             let job = Arc::new(Job::foreign(id, self.inner.shared.next_number(), tasks));
             self.inner.actor.do_send(Fetch { job: job.clone(), ranges });
             jobs.insert(id, job);
