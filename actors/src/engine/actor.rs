@@ -138,7 +138,7 @@ impl EngineActor {
 
     /// Does whatever can be done now: starts a batch, runs its next piece, sends reports.
     fn advance(&mut self, context: &mut Context<Self>) {
-        if self.under_way + self.outbox.len() < REPORTS_MAX && self.slot.begin() {
+        if self.may_begin() && self.slot.begin() {
             self.run_piece(context);
         }
         self.send_reports(context);
@@ -158,7 +158,7 @@ impl EngineActor {
             self.put_out(reports);
             match step {
                 Step::Idle => {
-                    if !self.slot.begin() {
+                    if !self.may_begin() || !self.slot.begin() {
                         return;
                     }
                 }
@@ -168,6 +168,11 @@ impl EngineActor {
                 },
             }
         }
+    }
+
+    /// Whether the controller keeps up with the reports, so that another batch may begin.
+    fn may_begin(&self) -> bool {
+        self.under_way + self.outbox.len() < REPORTS_MAX
     }
 
     fn fail_running(&mut self, detail: &str) {
