@@ -20,7 +20,7 @@ use std::{
 
 /// How long anything may take that takes well under a second on an idle machine. Wide, since tests run side by side on few
 /// cores; reached only when something hangs.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(120);
 
 /// How often a condition is looked at that nobody announces.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);

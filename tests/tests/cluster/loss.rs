@@ -1,7 +1,7 @@
 //! Engine nodes and controllers that go away, in every way.
 
 use engineroom::Cause;
-use engineroom_tests::{Lab, Outcome, Process, wait_for};
+use engineroom_tests::{Lab, Outcome, Process, SOON, wait_for};
 use rustix::process::Signal;
 
 use crate::PROBE;
@@ -122,7 +122,8 @@ fn a_task_that_kills_its_engine_node_fails_as_poisoned_and_spares_others() {
     let lab = Lab::new();
     let _controller = lab.controller();
     let mut nodes: Vec<Process> = (0..6).map(|_| lab.engine_node(1)).collect();
-    let ended = lab.run(PROBE, ["poison", "21"]).success();
+    // A node that was killed says no goodbye: the silence of up to six in a row is noticed after 15 s each.
+    let ended = lab.start(PROBE, ["poison", "21"]).finish_within(2 * SOON).success();
     let outcomes: Vec<Outcome<u64>> = ended.json();
     for (number, outcome) in (0..).zip(&outcomes) {
         match &outcome.result {
