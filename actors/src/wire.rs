@@ -81,6 +81,8 @@ pub(crate) enum SubmitRefusal {
     UnknownJob,
     /// The request makes no sense; the text says why.
     Invalid(String),
+    /// The store cannot keep the job; the text says why, and what to do.
+    NotKept(String),
 }
 
 /// Client to scheduler: abort these tasks. Answers how many were still waiting, and how many were at engines.
@@ -243,8 +245,46 @@ pub(crate) struct Register {
     /// The named tasks that they offer.
     pub tasks: Vec<String>,
     pub labels: BTreeMap<String, String>,
+    /// What a node that was registered before still has; `None` the first time.
+    pub before: Option<Before>,
 }
-remote_message!(Register, "register", Result<Vec<EngineId>, String>);
+remote_message!(Register, "register", Result<Registered, String>);
+
+/// What an engine node has when it comes back: after its link was lost, or the controller was restarted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Before {
+    /// The ids of its engines, by place.
+    pub ids: Vec<EngineId>,
+    /// Every batch of which it runs, or will run, tasks, or holds outcomes that were not acknowledged. Those of one place in the
+    /// order in which they run.
+    pub batches: Vec<HeldBatch>,
+}
+
+/// A batch that an engine has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeldBatch {
+    /// Which engine of the node.
+    pub place: u32,
+    pub batch: BatchId,
+    pub job: JobId,
+    /// The first task whose outcome was not acknowledged.
+    pub first: u32,
+    /// The end of the batch.
+    pub end: u32,
+    pub attempt: u32,
+    /// Whether one of its tasks has started.
+    pub started: bool,
+}
+
+/// The engines of a node are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registered {
+    /// Their ids, by place.
+    pub engines: Vec<EngineId>,
+    /// The batches of [`Before`] that stay where they are, and the first task of each whose outcome is still wanted. All others
+    /// are to be dropped: their tasks have ended, or run elsewhere.
+    pub kept: Vec<(BatchId, u32)>,
+}
 
 /// Engine node to scheduler: these engines take nothing new; what runs will be reported.
 #[derive(Debug, Serialize, Deserialize)]

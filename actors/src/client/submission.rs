@@ -254,6 +254,9 @@ impl ClientActor {
             Ok(Err(SubmitRefusal::Invalid(text))) => {
                 self.fail(number, Error::Submit(format!("the controller refused the job: {text}")));
             }
+            Ok(Err(SubmitRefusal::NotKept(text))) => {
+                self.fail(number, Error::Submit(format!("the controller cannot keep the job: {text}")));
+            }
             Err(AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. })) => entry.unsent.push_back(part),
             Err(AskError::NotSent(SendError::Full { .. })) => {
                 entry.unsent.push_back(part);

@@ -18,8 +18,8 @@ use engineroom_runtime::{
 pub(crate) use self::bundles::BundleKeeper;
 use crate::code::{BundleCache, CacheError};
 use crate::profile::{Profile, ProfileError};
-use crate::results::ResultStore;
-use crate::scheduler::{LinkDown, LinkUp, SchedulerActor, Settings};
+use crate::results::{ResultStore, Retention};
+use crate::scheduler::{LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
 use crate::wire::{
     Abort, BUNDLES, BundlePart, Draining, FetchBundle, OfferBundle, QueryCluster, QueryStatus, Register, Report, Retracted,
     SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
@@ -179,17 +179,20 @@ fn set_up(
     bundles: Arc<BundleCache>,
     candidates: &[SocketAddr],
 ) -> Result<SocketAddr, ControllerError> {
+    let cluster = node.identity().name.cluster().to_owned();
     // Their state cannot be made anew, so that none of them is restarted: a controller without one of them ends.
-    let stores: Vec<ActorHandle<ResultStore>> =
-        (0..stores).map(|_| spawn_actor("result store", Restart::Never, |_| ResultStore::default())).collect();
+    let scheduler = spawn_actor("scheduler", Restart::Never, move |_| SchedulerActor::new(cluster.clone(), Settings::default()));
+    let keeper = scheduler.addr();
+    let store = |_| {
+        let keeper = keeper.clone();
+        spawn_actor("result store", Restart::Never, move |_| ResultStore::new(Retention::default(), keeper.clone().recipient()))
+    };
+    let stores: Vec<ActorHandle<ResultStore>> = (0..stores).map(store).collect();
     for shard in 0..SHARDS {
         node.export(store_actor(shard), &stores[shard % stores.len()]);
     }
-    let of_scheduler = stores.clone();
-    let cluster = node.identity().name.cluster().to_owned();
-    let scheduler = spawn_actor("scheduler", Restart::Never, move |_| {
-        SchedulerActor::new(cluster.clone(), Settings::default(), of_scheduler.clone())
-    });
+    // The first message that it gets: nothing comes by links before `serve`.
+    scheduler.addr().do_send(UseStores(stores.iter().map(ActorHandle::addr).collect()));
     node.export(SCHEDULER, &scheduler);
     let keeper = spawn_actor("keeper of bundles", Restart::Never, move |_| BundleKeeper::new(bundles.clone()));
     node.export(BUNDLES, &keeper);

@@ -19,7 +19,7 @@ use crate::code::{BundleCache, BundlePin, Incoming, target};
 use crate::controller::BundleKeeper;
 use crate::scheduler::SchedulerActor;
 use crate::task::{BundleHash, EngineId};
-use crate::wire::{BUNDLES, Draining, FetchBundle, FetchedPart, Register, SCHEDULER};
+use crate::wire::{BUNDLES, Draining, FetchBundle, FetchedPart, Register, Registered, SCHEDULER};
 
 /// How long the controller may take to answer a registration or send a part of a bundle.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -97,7 +97,7 @@ pub(crate) struct ControllerDown(pub Link, pub String);
 
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Registered(Link, Result<Vec<EngineId>, String>);
+struct Answered(Link, Result<Registered, String>);
 
 /// An engine needs a bundle; it is told by [`BundleReady`].
 #[derive(Message)]
@@ -212,24 +212,24 @@ impl Handler<ControllerUp> for EngineHost {
         self.engines.iter().for_each(|engine| engine.addr().do_send(Connected(link.clone())));
         let Offer { engines, thread_bundle, tasks, labels } = self.offer.clone();
         let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
-        let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels };
+        let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels, before: None };
         let (answer, own) = (scheduler.ask(&register, ANSWER_DEADLINE), context.address());
         actix_rt::spawn(async move {
             let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
-            own.do_send(Registered(link, answer));
+            own.do_send(Answered(link, answer));
         });
     }
 }
 
-impl Handler<Registered> for EngineHost {
+impl Handler<Answered> for EngineHost {
     type Result = ();
 
-    fn handle(&mut self, Registered(link, answer): Registered, _: &mut Context<Self>) {
+    fn handle(&mut self, Answered(link, answer): Answered, _: &mut Context<Self>) {
         if self.link.as_ref() != Some(&link) {
             return;
         }
         match answer {
-            Ok(ids) => {
+            Ok(Registered { engines: ids, .. }) => {
                 self.ids = ids.clone();
                 self.shared.update(|state| *state = RegistrationState { ids, ..RegistrationState::default() });
             }

@@ -5,13 +5,16 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler, Recipient};
 use engineroom_runtime::{
     actor::{Remote, RemoteAddr},
     net::link::{Link, SendError},
 };
 
-use super::memory::{Memory, Retention};
+use super::{
+    EndLink, KeepRun, Kept, NoteEngines, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
+    memory::{Memory, Retention},
+};
 use crate::client::ClientActor;
 use crate::status::StatusCounts;
 use crate::task::{Cause, JobId};
@@ -30,6 +33,8 @@ pub(crate) struct ResultStore {
     subscriptions: HashMap<JobId, Vec<Subscription>>,
     /// Jobs of which a subscription waits for a link that was full.
     blocked: Vec<JobId>,
+    /// The scheduler.
+    keeper: Recipient<Kept>,
 }
 
 struct Subscription {
@@ -53,50 +58,9 @@ enum Flow {
     Blocked,
 }
 
-/// The scheduler opens a job, with a subscription of the client that submitted it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct OpenJob {
-    pub job: JobId,
-    pub client: Link,
-    pub subscription: u64,
-    pub window_bytes: u64,
-}
-
-/// So many more tasks were submitted; and perhaps no more will be.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ExtendJob {
-    pub job: JobId,
-    pub count: u32,
-    pub closed: bool,
-}
-
-/// The outcomes of a run of tasks, accepted by the scheduler.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct RecordRun {
-    pub job: JobId,
-    pub run: Run,
-    /// Told once the outcomes are kept.
-    pub kept: Option<engineroom_runtime::actor::Reply<()>>,
-}
-
-/// Links that ended: their subscriptions go.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct EndLink {
-    pub link: Link,
-}
-
-/// How much this store holds.
-#[derive(Message)]
-#[rtype(result = "(usize, usize)")]
-pub(crate) struct StoreStatus;
-
 impl ResultStore {
-    pub fn new(retention: Retention) -> Self {
-        Self { memory: Memory::new(retention), subscriptions: HashMap::new(), blocked: Vec::new() }
+    pub fn new(retention: Retention, keeper: Recipient<Kept>) -> Self {
+        Self { memory: Memory::new(retention), subscriptions: HashMap::new(), blocked: Vec::new(), keeper }
     }
 
     /// Starts a subscription with what there is already, in place of an older one of its number. One without ranges only ends
@@ -144,12 +108,6 @@ impl ResultStore {
         if !self.blocked.contains(&job) {
             self.blocked.push(job);
         }
-    }
-}
-
-impl Default for ResultStore {
-    fn default() -> Self {
-        Self::new(Retention::default())
     }
 }
 
@@ -221,31 +179,55 @@ impl Actor for ResultStore {
     type Context = Context<Self>;
 }
 
-impl Handler<OpenJob> for ResultStore {
+impl Handler<KeepRun> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, open: OpenJob, context: &mut Context<Self>) {
-        let owner = open.client.peer().name.name();
-        self.memory.open(open.job, owner);
+    fn handle(&mut self, keep: KeepRun, context: &mut Context<Self>) {
+        let KeepRun { job, open, arguments, closed, .. } = keep;
+        if let Some((owner, _)) = open {
+            self.memory.open(job, &owner.name);
+        }
+        // A run has fewer than 2^32 tasks, which the scheduler checks.
+        self.memory.extend(job, arguments.len() as u32, now_us());
+        if closed {
+            self.memory.close(job);
+            self.push_waiting(job, context);
+        }
+        self.keeper.do_send(Kept { job, outcome: Ok(()) });
+    }
+}
+
+impl Handler<SubscribeOwner> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, subscribe: SubscribeOwner, context: &mut Context<Self>) {
+        let SubscribeOwner { job, client, subscription, window_bytes } = subscribe;
         // A job that is here already stays its owner's.
-        let is_own = self.memory.job(open.job).is_some_and(|(of, _)| of == owner);
-        if is_own && open.window_bytes > 0 {
-            let all = Subscription::new(open.client, open.subscription, vec![(0, u32::MAX)], open.window_bytes);
-            self.subscribe(open.job, all, context);
+        let is_own = self.memory.job(job).is_some_and(|(of, _)| of == client.peer().name.name());
+        if is_own && window_bytes > 0 {
+            let all = Subscription::new(client, subscription, vec![(0, u32::MAX)], window_bytes);
+            self.subscribe(job, all, context);
         }
     }
 }
 
-impl Handler<ExtendJob> for ResultStore {
+impl Handler<RecordLosses> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, extend: ExtendJob, context: &mut Context<Self>) {
-        self.memory.extend(extend.job, extend.count, now_us());
-        if extend.closed {
-            self.memory.close(extend.job);
-            self.push_waiting(extend.job, context);
-        }
-    }
+    // What is in memory does not outlive the scheduler, which knows them.
+    fn handle(&mut self, _: RecordLosses, _: &mut Context<Self>) {}
+}
+
+impl Handler<NoteEngines> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, _: NoteEngines, _: &mut Context<Self>) {}
+}
+
+impl Handler<Settle> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, _: Settle, _: &mut Context<Self>) {}
 }
 
 impl Handler<RecordRun> for ResultStore {

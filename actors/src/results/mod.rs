@@ -5,5 +5,10 @@
 
 mod actor;
 mod memory;
+mod messages;
 
-pub(crate) use actor::{EndLink, ExtendJob, OpenJob, RecordRun, ResultStore, StoreStatus};
+pub(crate) use actor::ResultStore;
+pub(crate) use memory::Retention;
+pub(crate) use messages::{
+    EndLink, KeepRun, Kept, NoteEngines, Owner, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
+};

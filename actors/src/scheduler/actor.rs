@@ -11,13 +11,13 @@ mod ledger;
 mod nodes;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
-    actor::{ActorHandle, RemoteAddr},
+    actor::RemoteAddr,
     net::{
         identity::Role,
         link::{Link, SendError},
@@ -28,14 +28,13 @@ use engineroom_runtime::{
 use self::{
     absences::Absences,
     announcements::Announcements,
-    clients::{Client, Watcher},
-    finished::Owner,
+    clients::{Client, Waiter, Watcher},
     ledger::Ledger,
     nodes::Seat,
 };
 use super::{ClientKey, Command, Scheduler, Settings, Time};
 use crate::engine::EngineActor;
-use crate::results::{EndLink, RecordRun, ResultStore};
+use crate::results::{EndLink, Owner, RecordRun, ResultStore};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Dispatch, Retract, Run, RunBody, SHARDS, StopTasks};
 
@@ -50,10 +49,12 @@ pub(crate) struct SchedulerActor {
     seats: HashMap<EngineId, Seat>,
     clients: HashMap<ClientKey, Client>,
     client_keys: HashMap<Owner, ClientKey>,
+    /// Who waits for runs of a job to be kept, in the order of the runs.
+    waiters: HashMap<JobId, VecDeque<Waiter>>,
     absences: Absences,
     /// Absences are being looked after.
     sweeping: bool,
-    stores: Vec<ActorHandle<ResultStore>>,
+    stores: Vec<Addr<ResultStore>>,
     /// Who is told of changes of the engines, by the link.
     watchers: HashMap<u64, Watcher>,
     announcements: Announcements,
@@ -63,6 +64,11 @@ pub(crate) struct SchedulerActor {
     /// A tick is on its way.
     ticking: bool,
 }
+
+/// The stores that share the jobs. Comes once, before anything else.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct UseStores(pub Vec<Addr<ResultStore>>);
 
 /// A link to a client or an engine node is up.
 #[derive(Message)]
@@ -75,7 +81,8 @@ pub(crate) struct LinkUp(pub Link);
 pub(crate) struct LinkDown(pub Link, pub String);
 
 impl SchedulerActor {
-    pub fn new(cluster: String, settings: Settings, stores: Vec<ActorHandle<ResultStore>>) -> Self {
+    /// A scheduler that needs its stores before anything else; see [`UseStores`].
+    pub fn new(cluster: String, settings: Settings) -> Self {
         Self {
             core: Scheduler::new(settings),
             started: Instant::now(),
@@ -83,9 +90,10 @@ impl SchedulerActor {
             seats: HashMap::new(),
             clients: HashMap::new(),
             client_keys: HashMap::new(),
+            waiters: HashMap::new(),
             absences: Absences::default(),
             sweeping: false,
-            stores,
+            stores: Vec::new(),
             watchers: HashMap::new(),
             announcements: Announcements::default(),
             next_engine: 0,
@@ -101,7 +109,7 @@ impl SchedulerActor {
 
     fn store(&self, job: JobId) -> actix::Addr<ResultStore> {
         // There is at least one store; see `ControllerConfig::stores`.
-        self.stores[job.shard(SHARDS) % self.stores.len()].addr()
+        self.stores[job.shard(SHARDS) % self.stores.len()].clone()
     }
 
     /// Carries out what the core has decided since the last time.
@@ -150,6 +158,14 @@ impl Actor for SchedulerActor {
     type Context = Context<Self>;
 }
 
+impl Handler<UseStores> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, UseStores(stores): UseStores, _: &mut Context<Self>) {
+        self.stores = stores;
+    }
+}
+
 impl Handler<LinkUp> for SchedulerActor {
     type Result = ();
 
@@ -164,7 +180,7 @@ impl Handler<LinkDown> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, LinkDown(link, reason): LinkDown, context: &mut Context<Self>) {
-        self.stores.iter().for_each(|store| store.addr().do_send(EndLink { link: link.clone() }));
+        self.stores.iter().for_each(|store| store.do_send(EndLink { link: link.clone() }));
         match link.peer().name.role {
             Role::Client => self.client_left(&link, context),
             _ => self.node_left(&link, &reason, context),

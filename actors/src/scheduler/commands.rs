@@ -239,3 +239,43 @@ pub struct JobCounts {
     /// Ended.
     pub done: u32,
 }
+
+/// A batch that an engine says to have when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The dispatch.
+    pub batch: BatchId,
+    /// Whose tasks.
+    pub job: JobId,
+    /// The first task whose outcome was not acknowledged.
+    pub first: u32,
+    /// The end of the batch.
+    pub end: u32,
+    /// Which attempt at them it is.
+    pub attempt: u32,
+    /// Whether one of its tasks has started.
+    pub started: bool,
+}
+
+/// What becomes of a [`Claim`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The engine goes on with it.
+    Kept {
+        /// The first task whose outcome is still wanted.
+        from: u32,
+    },
+    /// The engine is to drop it: its tasks have ended, or are elsewhere.
+    Dropped,
+}
+
+/// Tasks of a restored job that have no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspended {
+    /// The first of them.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// How many engines were lost while they may have run them.
+    pub losses: u32,
+}

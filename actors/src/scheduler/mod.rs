@@ -48,12 +48,12 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use actor::{LinkDown, LinkUp, SchedulerActor};
+pub(crate) use actor::{LinkDown, LinkUp, SchedulerActor, UseStores};
 #[cfg(test)]
 pub use commands::JobCounts;
 pub use commands::{
-    Accepted, CancelCounts, Chunk, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Refused, Time, UnknownJob,
-    Weight,
+    Accepted, CancelCounts, Chunk, Claim, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Refused, Suspended,
+    Time, UnknownJob, Verdict, Weight,
 };
 pub use core::Scheduler;
 pub use requirement::{Capability, Requirement, WorkerMode};

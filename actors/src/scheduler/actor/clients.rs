@@ -11,11 +11,10 @@ use engineroom_runtime::{
 
 use super::{
     SchedulerActor,
-    finished::Owner,
     ledger::{Admission, CLIENT_ARGUMENT_BYTES_MAX},
 };
 use crate::client::ClientActor;
-use crate::results::{ExtendJob, OpenJob};
+use crate::results::{Kept, Owner, Settle, SubscribeOwner};
 use crate::scheduler::ClientKey;
 use crate::task::JobId;
 use crate::wire::{Abort, AbortCounts, CLIENT, EnginesChanged, Submit, SubmitRefusal, WatchEngines};
@@ -33,6 +32,20 @@ pub(super) struct Client {
     pub link: Option<Link>,
     /// Acknowledgements that wait until the client has fewer arguments here.
     held: VecDeque<Reply<Result<(), SubmitRefusal>>>,
+}
+
+/// Who waits until the store has kept runs of a job.
+pub(super) struct Waiter {
+    /// How many runs.
+    runs: u64,
+    what: Waiting,
+}
+
+enum Waiting {
+    /// A submission is to be acknowledged.
+    Submitted(ClientKey, Reply<Result<(), SubmitRefusal>>),
+    /// Tasks among them are to be aborted.
+    Abort { first: u32, count: u32, reply: Reply<AbortCounts> },
 }
 
 /// One client that is told which engines there are.
@@ -143,11 +156,10 @@ impl SchedulerActor {
             this.sweeping = false;
             let overdue = this.absences.take_overdue(this.now());
             if !overdue.is_empty() {
-                for job in this.ledger.close_all_of(&mut this.core, &overdue) {
-                    tracing::info!(%job, "the job is closed: its client is gone");
-                    this.store(job).do_send(ExtendJob { job, count: 0, closed: true });
+                for keep in this.ledger.close_all_of(&overdue) {
+                    tracing::info!(job = %keep.job, "the job is closed: its client is gone");
+                    this.store(keep.job).do_send(keep);
                 }
-                this.carry_out(context);
             }
             this.look_after_absences(context);
         });
@@ -166,44 +178,117 @@ impl SchedulerActor {
         key
     }
 
-    fn submit(&mut self, key: ClientKey, submit: Submit, from: &Link) -> Result<(), SubmitRefusal> {
+    /// Hands a submission to the ledger and its store. Returns how many runs of the job must have been kept before it may be
+    /// acknowledged.
+    fn submit(&mut self, key: ClientKey, submit: Submit, from: &Link) -> Result<u64, SubmitRefusal> {
         let Some(client) = self.clients.get(&key) else { return Err(SubmitRefusal::UnknownJob) };
         if client.held.len() >= HELD_MAX {
             return Err(SubmitRefusal::Invalid(format!("{HELD_MAX} submissions of this client wait to be acknowledged")));
         }
-        let (job, now) = (submit.job, self.now());
-        let Admission { subscribe, extend } = self.ledger.submit(&mut self.core, now, (key, &client.owner), submit)?;
+        let job = submit.job;
+        let Admission { keep, subscribe, runs } = self.ledger.submit(&mut self.core, (key, &client.owner), submit)?;
         let store = self.store(job);
+        if let Some(keep) = keep {
+            store.do_send(keep);
+        }
         if let Some((subscription, window_bytes)) = subscribe {
-            store.do_send(OpenJob { job, client: from.clone(), subscription, window_bytes });
+            store.do_send(SubscribeOwner { job, client: from.clone(), subscription, window_bytes });
         }
-        if let Some((count, closed)) = extend {
-            store.do_send(ExtendJob { job, count, closed });
+        Ok(runs)
+    }
+
+    /// Does what waits until so many runs of a job have been kept: at once if they have.
+    fn when_kept(&mut self, job: JobId, waiter: Waiter) {
+        if waiter.runs <= self.ledger.runs_kept(job) {
+            self.go_on(job, waiter.what);
+        } else {
+            self.waiters.entry(job).or_default().push_back(waiter);
         }
-        Ok(())
+    }
+
+    fn go_on(&mut self, job: JobId, waiting: Waiting) {
+        match waiting {
+            Waiting::Submitted(client, reply) => self.acknowledge(client, reply),
+            Waiting::Abort { first, count, reply } => self.abort(job, (first, count), reply),
+        }
+    }
+
+    /// Acknowledges a submission, or holds that back while too much is held for the client.
+    fn acknowledge(&mut self, key: ClientKey, mut reply: Reply<Result<(), SubmitRefusal>>) {
+        let held_back = self.ledger.account(key).argument_bytes > CLIENT_ARGUMENT_BYTES_MAX;
+        match self.clients.get_mut(&key) {
+            Some(client) if held_back => {
+                // What it brought is counted by the ledger from here on.
+                reply.release_permit();
+                client.held.push_back(reply);
+            }
+            _ => reply.send(&Ok(())),
+        }
+    }
+
+    fn abort(&mut self, job: JobId, (first, count): (u32, u32), reply: Reply<AbortCounts>) {
+        let now = self.now();
+        let met = self.core.cancel(now, job, first, count);
+        let counts = AbortCounts { queued: met.queued, active: met.active };
+        let store = self.store(job);
+        // Those that were queued have ended: that is said once it is kept. Their outcomes are on their way to the store before
+        // this task first runs, since whoever calls carries the core's commands out.
+        actix_rt::spawn(async move {
+            match store.send(Settle).await {
+                Ok(()) => reply.send(&counts),
+                Err(_) => reply.refuse(AskCode::ActorStopped, "the result store has ended"),
+            }
+        });
+    }
+}
+
+impl Handler<Kept> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, Kept { job, outcome }: Kept, context: &mut Context<Self>) {
+        let now = self.now();
+        match outcome {
+            Ok(()) => {
+                let runs = self.ledger.kept(&mut self.core, now, job);
+                while let Some(waiters) = self.waiters.get_mut(&job)
+                    && let Some(waiter) = waiters.pop_front_if(|waiter| waiter.runs <= runs)
+                {
+                    self.go_on(job, waiter.what);
+                }
+            }
+            Err(text) => {
+                for waiter in self.waiters.remove(&job).into_iter().flatten() {
+                    match waiter.what {
+                        Waiting::Submitted(_, reply) => reply.send(&Err(SubmitRefusal::NotKept(text.clone()))),
+                        Waiting::Abort { reply, .. } => reply.send(&AbortCounts::default()),
+                    }
+                }
+                if let Some(client) = self.ledger.not_kept(&mut self.core, job) {
+                    self.release(client);
+                    self.forget_if_gone(client);
+                }
+            }
+        }
+        if self.waiters.get(&job).is_some_and(VecDeque::is_empty) {
+            self.waiters.remove(&job);
+        }
+        self.carry_out(context);
     }
 }
 
 impl Handler<Remote<Submit>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Submit>, context: &mut Context<Self>) {
-        let Remote { message, from, mut reply } = remote;
+    fn handle(&mut self, remote: Remote<Submit>, _: &mut Context<Self>) {
+        let Remote { message, from, reply } = remote;
         // What comes behind the end of its link would make a client anew that never ends. It is sent again by the next link.
         if !from.is_up() {
             return;
         }
-        let key = self.client_key(&from);
-        let answer = self.submit(key, message, &from);
-        self.carry_out(context);
-        let held_back = self.ledger.account(key).argument_bytes > CLIENT_ARGUMENT_BYTES_MAX;
-        match self.clients.get_mut(&key) {
-            Some(client) if answer.is_ok() && held_back => {
-                // What it brought is counted by the ledger from here on.
-                reply.release_permit();
-                client.held.push_back(reply);
-            }
-            _ => reply.send(&answer),
+        let (key, job) = (self.client_key(&from), message.job);
+        match self.submit(key, message, &from) {
+            Ok(runs) => self.when_kept(job, Waiter { runs, what: Waiting::Submitted(key, reply) }),
+            Err(refusal) => reply.send(&Err(refusal)),
         }
     }
 }
@@ -212,21 +297,20 @@ impl Handler<Remote<Abort>> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<Abort>, context: &mut Context<Self>) {
-        let Abort { job, first, count } = remote.message;
-        let counts = match self.ledger.job(job) {
-            Some(entry) if *entry.owner.name != *remote.from.peer().name.name() => {
-                return remote.reply.refuse(AskCode::NotAllowed, "the job belongs to another owner");
+        let Remote { message: Abort { job, first, count }, from, reply } = remote;
+        match self.ledger.job(job) {
+            Some(entry) if *entry.owner.name != *from.peer().name.name() => {
+                reply.refuse(AskCode::NotAllowed, "the job belongs to another owner");
             }
             // Ended and forgotten: there is nothing to be aborted.
-            None => AbortCounts::default(),
+            None => reply.send(&AbortCounts::default()),
             Some(_) => {
-                let now = self.now();
-                let met = self.core.cancel(now, job, first, count);
-                AbortCounts { queued: met.queued, active: met.active }
+                // It comes after the tasks that it is about; the core does not know them before they are kept.
+                let runs = self.ledger.runs_taken(job);
+                self.when_kept(job, Waiter { runs, what: Waiting::Abort { first, count, reply } });
+                self.carry_out(context);
             }
-        };
-        self.carry_out(context);
-        remote.reply.send(&counts);
+        }
     }
 }
 

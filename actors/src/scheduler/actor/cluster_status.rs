@@ -1,7 +1,7 @@
 //! What a controller says of its cluster: the core's counters, with the names that only the actor knows.
 
 use actix::{AsyncContext, Context, Handler};
-use engineroom_runtime::actor::{ActorHandle, Remote};
+use engineroom_runtime::actor::Remote;
 
 use super::{SchedulerActor, clients::Client};
 use crate::results::StoreStatus;
@@ -60,7 +60,7 @@ impl Handler<Remote<QueryCluster>> for SchedulerActor {
 
     fn handle(&mut self, remote: Remote<QueryCluster>, context: &mut Context<Self>) {
         let mut status = self.status();
-        let stores: Vec<_> = self.stores.iter().map(ActorHandle::addr).collect();
+        let stores = self.stores.clone();
         let answer = async move {
             for store in stores {
                 if let Ok((bytes, jobs)) = store.send(StoreStatus).await {

@@ -1,24 +1,12 @@
 //! The jobs that have finished lately. Pure.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
-use engineroom_runtime::proto::handshake::Incarnation;
-
-use crate::task::JobId;
+use crate::{results::Owner, task::JobId};
 
 /// How many finished jobs are remembered. A submission is sent again when its acknowledgement was lost with the link, at once
 /// when the link is back: many more jobs than a client has under way, and a few megabytes.
 pub(super) const FINISHED_MAX: usize = 65_536;
-
-/// Whose a job is: one life of one client.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
-    pub name: Arc<str>,
-    pub incarnation: Incarnation,
-}
 
 /// A job that has finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +42,8 @@ impl FinishedJobs {
 
 #[cfg(test)]
 mod tests {
+    use engineroom_runtime::proto::handshake::Incarnation;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
 //! The open jobs with their arguments, and which submissions are taken. Pure: it changes itself and the core, or neither.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     num::NonZeroU32,
 };
 
@@ -9,9 +9,10 @@ use engineroom_runtime::net::bulk::MESSAGE_BYTES_MAX;
 
 use super::{
     arguments::Arguments,
-    finished::{FinishedJob, FinishedJobs, Owner},
+    finished::{FinishedJob, FinishedJobs},
 };
 use crate::code::{Function, FunctionRef};
+use crate::results::{KeepRun, Owner};
 use crate::scheduler::{Chunk, ClientKey, JobSpec, Placement, Requirement, Scheduler, Time, Weight};
 use crate::task::{JobId, Packed};
 use crate::wire::{JobHeader, Submit, SubmitRefusal};
@@ -47,6 +48,20 @@ pub(super) struct Job {
     pub arguments: Arguments,
     submitted: u32,
     closed: bool,
+    /// How many tasks it has room for.
+    room: u32,
+    /// Runs that its store has not kept yet, oldest first: the core does not know them.
+    unkept: VecDeque<Unkept>,
+    /// How many runs have been kept.
+    kept: u64,
+}
+
+/// What the core will be told of a run once it is kept.
+#[derive(Clone, Copy, Debug)]
+struct Unkept {
+    count: u32,
+    weight: Weight,
+    closed: bool,
 }
 
 /// What is held for one client.
@@ -56,13 +71,15 @@ pub(super) struct Account {
     pub argument_bytes: usize,
 }
 
-/// What a submission that was taken asks of the job's result store, in this order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a submission that was taken asks of the job's result store, in this order, and of the client.
+#[derive(Debug, Default)]
 pub(super) struct Admission {
-    /// Open the job unless it is there, and subscribe the client under this number, with a window of so many bytes.
+    /// Keep this, unless it is there already.
+    pub keep: Option<KeepRun>,
+    /// Subscribe the client under this number, with a window of so many bytes.
     pub subscribe: Option<(u64, u64)>,
-    /// Add so many tasks; and whether they are the last.
-    pub extend: Option<(u32, bool)>,
+    /// It is to be acknowledged once so many runs of the job have been kept.
+    pub runs: u64,
 }
 
 /// A run of tasks, checked as far as it can be on its own.
@@ -83,7 +100,6 @@ impl Ledger {
     pub fn submit(
         &mut self,
         core: &mut Scheduler,
-        now: Time,
         (client, owner): (ClientKey, &Owner),
         submit: Submit,
     ) -> Result<Admission, SubmitRefusal> {
@@ -94,8 +110,8 @@ impl Ledger {
             if job.owner != *owner {
                 return Err(of_another(id));
             }
-            let extend = if job.has(&run) { None } else { Some(self.extend(core, now, id, run)?) };
-            return Ok(Admission { subscribe, extend });
+            let keep = if job.has(&run) { None } else { Some(self.extend(id, run)?) };
+            return Ok(Admission { keep, subscribe, runs: self.runs_taken(id) });
         }
         if let Some(job) = self.finished.find(id) {
             if job.owner != *owner {
@@ -104,11 +120,49 @@ impl Ledger {
             if run.end > job.submitted {
                 return Err(invalid(format!("job {id} has ended: open another one for further tasks")));
             }
-            return Ok(Admission { subscribe, extend: None });
+            return Ok(Admission { keep: None, subscribe, runs: 0 });
         }
         let header = open.ok_or(SubmitRefusal::UnknownJob)?;
-        let extend = self.open(core, now, id, (client, owner), header, run)?;
-        Ok(Admission { subscribe, extend: Some(extend) })
+        let keep = self.open(core, id, (client, owner), header, run)?;
+        Ok(Admission { keep: Some(keep), subscribe, runs: self.runs_taken(id) })
+    }
+
+    /// The oldest run of a job that was not kept is now: its tasks go to the core. Returns how many runs have been kept.
+    pub fn kept(&mut self, core: &mut Scheduler, now: Time, id: JobId) -> u64 {
+        let Some(job) = self.jobs.get_mut(&id) else { return u64::MAX };
+        let Some(run) = job.unkept.pop_front() else { return job.kept };
+        job.kept += 1;
+        let kept = job.kept;
+        if run.count > 0 {
+            // The core has the job, open and with room, which `submit` has checked.
+            let extended = core.extend_job(now, id, run.count, run.weight);
+            debug_assert!(extended.is_ok(), "{extended:?}");
+        }
+        if run.closed {
+            let known = core.close_job(id);
+            debug_assert!(known.is_ok(), "{known:?}");
+        }
+        kept
+    }
+
+    /// The store could not keep the run that opens a job: the job is as if it had never been. Returns whose it was.
+    pub fn not_kept(&mut self, core: &mut Scheduler, id: JobId) -> Option<ClientKey> {
+        let job = self.jobs.remove(&id)?;
+        // It has no tasks in the core, which forgets it once it is closed.
+        let known = core.close_job(id);
+        debug_assert!(known.is_ok(), "{known:?}");
+        self.settle_account(&job);
+        Some(job.client)
+    }
+
+    /// How many runs of a job have been taken, kept or not.
+    pub fn runs_taken(&self, id: JobId) -> u64 {
+        self.jobs.get(&id).map_or(0, |job| job.kept + job.unkept.len() as u64)
+    }
+
+    /// How many runs of a job have been kept; all, of one that has finished.
+    pub fn runs_kept(&self, id: JobId) -> u64 {
+        self.jobs.get(&id).map_or(u64::MAX, |job| job.kept)
     }
 
     /// An open job.
@@ -135,32 +189,29 @@ impl Ledger {
     /// A job is closed and all its tasks have ended. Returns whose it was.
     pub fn finish(&mut self, id: JobId) -> Option<ClientKey> {
         let job = self.jobs.remove(&id)?;
-        let account = self.accounts.get_mut(&job.client)?;
+        self.settle_account(&job);
+        let client = job.client;
+        self.finished.add(id, FinishedJob { owner: job.owner, submitted: job.submitted });
+        Some(client)
+    }
+
+    /// Closes the jobs of clients that will add nothing more; what is returned is to be kept. What was submitted still runs.
+    /// Costs a step for each job.
+    pub fn close_all_of(&mut self, clients: &HashSet<ClientKey>) -> Vec<KeepRun> {
+        let open = self.jobs.iter_mut().filter(|(_, job)| clients.contains(&job.client) && !job.closed);
+        open.map(|(id, job)| job.close(*id)).collect()
+    }
+
+    fn settle_account(&mut self, job: &Job) {
+        let Some(account) = self.accounts.get_mut(&job.client) else { return };
         account.argument_bytes -= job.arguments.bytes();
         account.jobs -= 1;
         if account.jobs == 0 {
             self.accounts.remove(&job.client);
         }
-        self.finished.add(id, FinishedJob { owner: job.owner, submitted: job.submitted });
-        Some(job.client)
     }
 
-    /// Closes the jobs of clients that will add nothing more, and returns those that were open. What was submitted still runs.
-    /// Costs a step for each job.
-    pub fn close_all_of(&mut self, core: &mut Scheduler, clients: &HashSet<ClientKey>) -> Vec<JobId> {
-        let open = self.jobs.iter_mut().filter(|(_, job)| clients.contains(&job.client) && !job.closed);
-        let mut closed = Vec::new();
-        for (id, job) in open {
-            job.closed = true;
-            // The core has every job that is here.
-            let known = core.close_job(*id);
-            debug_assert!(known.is_ok(), "job {id} is not in the core");
-            closed.push(*id);
-        }
-        closed
-    }
-
-    fn extend(&mut self, core: &mut Scheduler, now: Time, id: JobId, run: NewRun) -> Result<(u32, bool), SubmitRefusal> {
+    fn extend(&mut self, id: JobId, run: NewRun) -> Result<KeepRun, SubmitRefusal> {
         let job = self.jobs.get_mut(&id).ok_or(SubmitRefusal::UnknownJob)?;
         if job.closed {
             let text =
@@ -172,70 +223,89 @@ impl Ledger {
         }
         let account = self.accounts.entry(job.client).or_default();
         account.check(&run)?;
-        if run.count > 0 {
-            core.extend_job(now, id, run.count, weight(&run.arguments)).map_err(|error| invalid(error.to_string()))?;
-        }
-        if run.closed {
-            core.close_job(id).map_err(|error| invalid(error.to_string()))?;
-        }
-        Ok(job.take(account, run))
+        job.check_room(id, &run)?;
+        Ok(job.take(id, account, run, None))
     }
 
     fn open(
         &mut self,
         core: &mut Scheduler,
-        now: Time,
         id: JobId,
         (client, owner): (ClientKey, &Owner),
         header: JobHeader,
         run: NewRun,
-    ) -> Result<(u32, bool), SubmitRefusal> {
+    ) -> Result<KeepRun, SubmitRefusal> {
         check_texts(&header)?;
         if run.first != 0 {
             return Err(out_of_order(run.first, 0));
         }
         self.account(client).check(&run)?;
-        let requirement = match &header.function.reference {
-            FunctionRef::Offset { bundle, .. } => Requirement::Bundle { hash: *bundle, target: header.target },
-            FunctionRef::Named { name } => Requirement::Named { name: name.clone() },
-        };
-        let placement = if header.direct.is_empty() { Placement::Balanced } else { Placement::Direct(header.direct) };
-        let chunk = NonZeroU32::new(header.chunk).map_or(Chunk::Adaptive, Chunk::Fixed);
-        let spec = JobSpec { id, client, requirement, placement, priority: 0, chunk };
-        core.open_job(spec).map_err(|error| invalid(error.to_string()))?;
-        if run.count > 0
-            && let Err(error) = core.extend_job(now, id, run.count, weight(&run.arguments))
-        {
-            // Without tasks it is finished once it is closed, and forgotten.
-            let known = core.close_job(id);
-            debug_assert!(known.is_ok(), "job {id} was opened just now");
-            return Err(invalid(error.to_string()));
-        }
-        if run.closed {
-            core.close_job(id).map_err(|error| invalid(error.to_string()))?;
-        }
-        let (owner, function, arguments) = (owner.clone(), header.function, Arguments::default());
-        let mut job = Job { client, owner, function, arguments, submitted: 0, closed: false };
+        let mut job = Job::new(client, owner.clone(), &header);
+        job.check_room(id, &run)?;
+        core.open_job(spec(id, client, &header)).map_err(|error| invalid(error.to_string()))?;
         let account = self.accounts.entry(client).or_default();
         account.jobs += 1;
-        let taken = job.take(account, run);
+        let keep = job.take(id, account, run, Some((owner.clone(), header)));
         self.jobs.insert(id, job);
-        Ok(taken)
+        Ok(keep)
     }
 }
 
+/// What the core is told of a job.
+fn spec(id: JobId, client: ClientKey, header: &JobHeader) -> JobSpec {
+    let requirement = match &header.function.reference {
+        FunctionRef::Offset { bundle, .. } => Requirement::Bundle { hash: *bundle, target: header.target.clone() },
+        FunctionRef::Named { name } => Requirement::Named { name: name.clone() },
+    };
+    let balanced = header.direct.is_empty();
+    let placement = if balanced { Placement::Balanced } else { Placement::Direct(header.direct.clone()) };
+    let chunk = NonZeroU32::new(header.chunk).map_or(Chunk::Adaptive, Chunk::Fixed);
+    JobSpec { id, client, requirement, placement, priority: 0, chunk }
+}
+
 impl Job {
+    fn new(client: ClientKey, owner: Owner, header: &JobHeader) -> Self {
+        let direct = header.direct.iter().map(|(_, count)| *count);
+        Self {
+            client,
+            owner,
+            function: header.function.clone(),
+            arguments: Arguments::default(),
+            submitted: 0,
+            closed: false,
+            room: if header.direct.is_empty() { u32::MAX } else { direct.fold(0, u32::saturating_add) },
+            unkept: VecDeque::new(),
+            kept: 0,
+        }
+    }
+
     /// Whether that run is here already.
     fn has(&self, run: &NewRun) -> bool {
         run.end <= self.submitted && (run.count > 0 || !run.closed || self.closed)
     }
 
-    fn take(&mut self, account: &mut Account, run: NewRun) -> (u32, bool) {
-        account.argument_bytes += Arguments::cost(&run.arguments);
-        self.arguments.extend(run.first, run.arguments);
-        self.submitted = run.end;
-        self.closed = run.closed;
-        (run.count, run.closed)
+    fn check_room(&self, id: JobId, run: &NewRun) -> Result<(), SubmitRefusal> {
+        let room = self.room - self.submitted;
+        if run.count <= room {
+            return Ok(());
+        }
+        Err(invalid(format!("job {id} has room for {room} more tasks, not for {}: open another one for them", run.count)))
+    }
+
+    fn take(&mut self, id: JobId, account: &mut Account, run: NewRun, open: Option<(Owner, JobHeader)>) -> KeepRun {
+        let NewRun { first, count, end, arguments, closed } = run;
+        account.argument_bytes += Arguments::cost(&arguments);
+        self.arguments.extend(first, arguments.clone());
+        self.submitted = end;
+        self.closed = closed;
+        self.unkept.push_back(Unkept { count, weight: weight(&arguments), closed });
+        KeepRun { job: id, open, first, arguments, closed }
+    }
+
+    fn close(&mut self, id: JobId) -> KeepRun {
+        self.closed = true;
+        self.unkept.push_back(Unkept { count: 0, weight: Weight::default(), closed: true });
+        KeepRun { job: id, open: None, first: self.submitted, arguments: Packed::default(), closed: true }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::results::RecordRun;
 use crate::scheduler::{Capability, Refused, WorkerMode};
 use crate::status::EngineInfo;
 use crate::task::EngineId;
-use crate::wire::{Draining, Register, Report, Retracted, Run, RunBody, engine_actor};
+use crate::wire::{Draining, Register, Registered, Report, Retracted, Run, RunBody, engine_actor};
 
 /// How many engines one node may register.
 const ENGINES_PER_NODE_MAX: u32 = 4096;
@@ -66,7 +66,7 @@ impl SchedulerActor {
         }
     }
 
-    fn register(&mut self, register: Register, from: &Link, context: &mut Context<Self>) -> Result<Vec<EngineId>, String> {
+    fn register(&mut self, register: Register, from: &Link, context: &mut Context<Self>) -> Result<Registered, String> {
         if register.engines == 0 || register.engines > ENGINES_PER_NODE_MAX {
             return Err(format!("a node has 1 to {ENGINES_PER_NODE_MAX} engines, not {}", register.engines));
         }
@@ -97,7 +97,7 @@ impl SchedulerActor {
             self.seats.insert(id, Seat { info, remote, draining: false });
             self.core.engine_joined(now, id, capability.clone());
         }
-        Ok(ids)
+        Ok(Registered { engines: ids, kept: Vec::new() })
     }
 
     /// Whether that engine is one of the node behind that link.

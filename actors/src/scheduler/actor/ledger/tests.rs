@@ -31,7 +31,13 @@ impl Rig {
 
     fn submit(&mut self, client: u64, submit: Submit) -> Result<Admission, SubmitRefusal> {
         let owner = Owner { name: "someone".into(), incarnation: Incarnation::from_u128(client.into()) };
-        let answer = self.ledger.submit(&mut self.core, Time(0), (ClientKey(client), &owner), submit);
+        let id = submit.job;
+        let answer = self.ledger.submit(&mut self.core, (ClientKey(client), &owner), submit);
+        if let Ok(Admission { keep: Some(keep), .. }) = &answer {
+            assert_eq!(keep.job, id);
+            let before = self.ledger.runs_kept(id);
+            assert_eq!(self.ledger.kept(&mut self.core, Time(0), id), before + 1);
+        }
         self.core.check_invariants();
         answer
     }
@@ -89,8 +95,10 @@ fn more(job: u128, first: u32, count: u32, closed: bool) -> Submit {
     Submit { job: id(job), open: None, first, arguments: packed(count, 10), closed }
 }
 
-fn admission(subscribe: bool, extend: Option<(u32, bool)>) -> Admission {
-    Admission { subscribe: subscribe.then_some((7, 100)), extend }
+/// Whether the client is subscribed, and what is kept: how many tasks, and whether they are the last.
+fn seen(admission: &Admission) -> (bool, Option<(usize, bool)>) {
+    let subscribed = admission.subscribe.inspect(|subscribe| assert_eq!(*subscribe, (7, 100)));
+    (subscribed.is_some(), admission.keep.as_ref().map(|keep| (keep.arguments.len(), keep.closed)))
 }
 
 /// What was refused, and that nothing of it was kept.
@@ -103,7 +111,7 @@ fn refused(rig: &mut Rig, client: u64, submit: Submit) -> String {
     assert_eq!(rig.state(), before, "something was kept: {refusal:?}");
     match refusal {
         SubmitRefusal::UnknownJob => "unknown".into(),
-        SubmitRefusal::Invalid(text) => text,
+        SubmitRefusal::Invalid(text) | SubmitRefusal::NotKept(text) => text,
     }
 }
 
@@ -113,12 +121,12 @@ fn a_submission_that_comes_again_has_no_effect() {
     let runs = || [opening(1, 3, false), more(1, 3, 2, false), more(1, 5, 0, false), more(1, 5, 0, true)];
     for (run, expected) in runs().into_iter().zip([Some((3, false)), Some((2, false)), None, Some((0, true))]) {
         let subscribes = run.open.is_some();
-        assert_eq!(rig.submit(ADA, run).unwrap(), admission(subscribes, expected));
+        assert_eq!(seen(&rig.submit(ADA, run).unwrap()), (subscribes, expected));
     }
     let before = rig.state();
     for run in runs() {
         let subscribes = run.open.is_some();
-        assert_eq!(rig.submit(ADA, run).unwrap(), admission(subscribes, None));
+        assert_eq!(seen(&rig.submit(ADA, run).unwrap()), (subscribes, None));
     }
     assert_eq!(rig.state(), before);
 }
@@ -130,8 +138,8 @@ fn a_submission_that_comes_again_after_the_end_does_not_run_again() {
     rig.submit(ADA, more(1, 3, 2, true)).unwrap();
     rig.run();
     assert!(rig.ledger.job(id(1)).is_none(), "it has finished");
-    assert_eq!(rig.submit(ADA, opening(1, 3, false)).unwrap(), admission(true, None));
-    assert_eq!(rig.submit(ADA, more(1, 3, 2, true)).unwrap(), admission(false, None));
+    assert_eq!(seen(&rig.submit(ADA, opening(1, 3, false)).unwrap()), (true, None));
+    assert_eq!(seen(&rig.submit(ADA, more(1, 3, 2, true)).unwrap()), (false, None));
     assert_eq!(rig.core.commands().count(), 0);
     assert!(refused(&mut rig, ADA, more(1, 5, 1, true)).contains("has ended"));
     assert!(refused(&mut rig, BOB, opening(1, 3, false)).contains("another client"));
@@ -201,10 +209,16 @@ fn jobs_of_a_client_that_is_gone_for_good_come_to_their_end() {
     rig.submit(ADA, opening(2, 0, false)).unwrap();
     rig.submit(ADA, opening(3, 1, true)).unwrap();
     rig.submit(BOB, opening(4, 1, false)).unwrap();
-    let mut closed = rig.ledger.close_all_of(&mut rig.core, &[ClientKey(ADA)].into());
-    closed.sort_unstable_by_key(|id| id.to_string());
-    assert_eq!(closed, [id(1), id(2)]);
-    assert_eq!(rig.ledger.close_all_of(&mut rig.core, &[ClientKey(ADA)].into()), []);
+    let closed = rig.ledger.close_all_of(&[ClientKey(ADA)].into());
+    let mut jobs: Vec<_> = closed.iter().map(|keep| (keep.job, keep.first, keep.arguments.len(), keep.closed)).collect();
+    jobs.sort_unstable();
+    assert_eq!(jobs, [(id(1), 3, 0, true), (id(2), 0, 0, true)]);
+    assert!(rig.ledger.close_all_of(&[ClientKey(ADA)].into()).is_empty());
+    rig.run();
+    assert_eq!(rig.ledger.account(ClientKey(ADA)).jobs, 2, "their end is not kept yet");
+    for keep in &closed {
+        rig.ledger.kept(&mut rig.core, Time(0), keep.job);
+    }
     rig.run();
     assert_eq!(rig.ledger.account(ClientKey(ADA)), Account::default());
     assert_eq!(rig.ledger.account(ClientKey(BOB)).jobs, 1);
@@ -218,4 +232,35 @@ fn a_fixed_chunk_of_long_arguments_is_cut() {
     rig.submit(ADA, Submit { job: id(1), open: Some(header), first: 0, arguments: packed(40, 96), closed: true }).unwrap();
     let first = rig.core.commands().next();
     assert!(matches!(first, Some(Command::Dispatch { first: 0, count: 10, .. })), "{first:?}");
+}
+
+#[test]
+fn what_is_not_kept_yet_does_not_run() {
+    let mut rig = Rig::with_engine();
+    let owner = Owner { name: "someone".into(), incarnation: Incarnation::from_u128(ADA.into()) };
+    for (submit, runs) in [(opening(1, 3, false), 1), (more(1, 3, 2, true), 2), (more(1, 3, 2, true), 2)] {
+        let admission = rig.ledger.submit(&mut rig.core, (ClientKey(ADA), &owner), submit).unwrap();
+        assert_eq!((admission.runs, rig.ledger.runs_kept(id(1))), (runs, 0));
+        assert_eq!(rig.core.commands().count(), 0);
+    }
+    assert_eq!(rig.ledger.kept(&mut rig.core, Time(0), id(1)), 1);
+    rig.run();
+    assert_eq!(rig.ledger.account(ClientKey(ADA)).jobs, 1);
+    assert_eq!(rig.ledger.kept(&mut rig.core, Time(0), id(1)), 2);
+    rig.run();
+    assert_eq!(rig.ledger.account(ClientKey(ADA)), Account::default());
+}
+
+#[test]
+fn a_job_that_could_not_be_kept_leaves_nothing() {
+    let mut rig = Rig::with_engine();
+    let owner = Owner { name: "someone".into(), incarnation: Incarnation::from_u128(ADA.into()) };
+    for submit in [opening(1, 3, false), more(1, 3, 2, true)] {
+        rig.ledger.submit(&mut rig.core, (ClientKey(ADA), &owner), submit).unwrap();
+    }
+    assert_eq!(rig.ledger.not_kept(&mut rig.core, id(1)), Some(ClientKey(ADA)));
+    assert_eq!(rig.ledger.not_kept(&mut rig.core, id(1)), None);
+    rig.run();
+    assert_eq!(rig.ledger.account(ClientKey(ADA)), Account::default());
+    rig.submit(ADA, opening(1, 3, true)).expect("its id is free again");
 }

@@ -1,0 +1,99 @@
+//! What a controller's other actors tell a result store.
+
+use std::sync::Arc;
+
+use actix::Message;
+use engineroom_runtime::{actor::Reply, net::link::Link, proto::handshake::Incarnation};
+
+use crate::task::{EngineId, JobId, Packed};
+use crate::wire::{JobHeader, Run};
+
+/// Whose a job is: one life of one client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    /// The name in its certificate.
+    pub name: Arc<str>,
+    pub incarnation: Incarnation,
+}
+
+/// Keep this run of tasks. Answered by [`Kept`], in order: at once by a store in memory, after the commit by one on disk.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct KeepRun {
+    pub job: JobId,
+    /// Whose the job is and what its tasks have in common; with the first run only.
+    pub open: Option<(Owner, JobHeader)>,
+    /// The index of the first task.
+    pub first: u32,
+    pub arguments: Packed,
+    /// Whether this is the last run.
+    pub closed: bool,
+}
+
+/// A store tells the scheduler what became of a [`KeepRun`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Kept {
+    pub job: JobId,
+    /// `Err` for the run that opens a job only, and for all that follow it: the job could not be kept, the text says why. Later
+    /// runs wait until they can be.
+    pub outcome: Result<(), String>,
+}
+
+/// The client that submits a job wants its results.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SubscribeOwner {
+    pub job: JobId,
+    pub client: Link,
+    pub subscription: u64,
+    pub window_bytes: u64,
+}
+
+/// The outcomes of a run of tasks, accepted by the scheduler.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordRun {
+    pub job: JobId,
+    pub run: Run,
+    /// Told once the outcomes are kept.
+    pub kept: Option<Reply<()>>,
+}
+
+/// Tasks that are queued again, and how many engines were lost with them so far. Kept, so that a task that brings engines down
+/// is known for it after a restart too.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordLosses {
+    pub job: JobId,
+    pub first: u32,
+    pub count: u32,
+    pub losses: u32,
+}
+
+/// Engines came or went. Kept, so that a controller that was restarted knows for whom to wait before it gives out tasks anew.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct NoteEngines {
+    /// No id from this one on has been given.
+    pub next: u32,
+    pub joined: Vec<EngineId>,
+    pub left: Vec<EngineId>,
+}
+
+/// Answered when everything that this store was told before is kept.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Settle;
+
+/// Links that ended: their subscriptions go.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndLink {
+    pub link: Link,
+}
+
+/// How much this store holds: bytes, jobs.
+#[derive(Message)]
+#[rtype(result = "(usize, usize)")]
+pub(crate) struct StoreStatus;
