@@ -59,8 +59,11 @@ pub use engineroom_runtime::net::connection_file::{ConnectionFile, ConnectionFil
 pub use engineroom_runtime::node::DrainReport;
 pub use error::{Error, Result};
 pub use profile::{Profile, ProfileError};
+pub use results::{Retention, StoreError};
 pub use status::{ClientStatus, ClusterStatus, EngineInfo, EngineState, EngineStatus, StatusCounts};
-pub use task::{BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskOutput, WorkerExit};
+pub use task::{
+    BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskFilter, TaskOutput, TaskRecord, TaskState, WorkerExit,
+};
 pub use wire::AbortCounts;
 
 /// What most programs need.

@@ -18,11 +18,11 @@ use engineroom_runtime::{
 pub(crate) use self::bundles::BundleKeeper;
 use crate::code::{BundleCache, CacheError};
 use crate::profile::{Profile, ProfileError};
-use crate::results::{ResultStore, Retention};
+use crate::results::{MemoryLimits, ResultStore};
 use crate::scheduler::{LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
 use crate::wire::{
-    Abort, BUNDLES, BundlePart, Draining, FetchBundle, OfferBundle, QueryCluster, QueryStatus, Register, Report, Retracted,
-    SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
+    Abort, AwaitEnd, BUNDLES, BundlePart, Draining, FetchBundle, FetchTasks, OfferBundle, Purge, PurgeOlder, QueryCluster,
+    QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
 };
 
 /// How many bytes of bundles a controller keeps on disk; the least recently used go first.
@@ -185,7 +185,9 @@ fn set_up(
     let keeper = scheduler.addr();
     let store = |_| {
         let keeper = keeper.clone();
-        spawn_actor("result store", Restart::Never, move |_| ResultStore::new(Retention::default(), keeper.clone().recipient()))
+        spawn_actor("result store", Restart::Never, move |_| {
+            ResultStore::memory(MemoryLimits::default(), keeper.clone().recipient())
+        })
     };
     let stores: Vec<ActorHandle<ResultStore>> = (0..stores).map(store).collect();
     for shard in 0..SHARDS {
@@ -236,6 +238,11 @@ fn registry() -> Result<Registry, StartError> {
         .message::<ResultStore, Subscribe>(CLIENT)?
         .message::<ResultStore, Taken>(CLIENT)?
         .message::<ResultStore, QueryStatus>(CLIENT)?
+        .message::<ResultStore, AwaitEnd>(CLIENT)?
+        .message::<ResultStore, FetchTasks>(CLIENT)?
+        .message::<ResultStore, Purge>(CLIENT)?
+        .message::<ResultStore, PurgeOlder>(CLIENT)?
+        .message::<ResultStore, QueryTasks>(CLIENT)?
         .message::<BundleKeeper, OfferBundle>(CLIENT)?
         .message::<BundleKeeper, BundlePart>(CLIENT)?
         .message::<BundleKeeper, FetchBundle>(ENGINE)?
@@ -268,6 +275,6 @@ mod tests {
 
     #[test]
     fn every_message_is_registered_once() {
-        assert_eq!(registry().unwrap().table().len(), 14);
+        assert_eq!(registry().unwrap().table().len(), 19);
     }
 }
