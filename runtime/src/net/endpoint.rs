@@ -45,7 +45,7 @@ const READ_BYTES: usize = FRAME_BYTES_MAX;
 /// Takes links for `node` at `address`, on this thread's `LocalSet`.
 pub(crate) fn listen(node: &Node, address: SocketAddr) -> Result<Endpoint, StartError> {
     let config = tls::server_config(node.identity())?;
-    let endpoint = tls::endpoint(address, Some(config)).map_err(|source| StartError::Listen { address, source })?;
+    let endpoint = tls::listener(address, config, node.identity()).map_err(|source| StartError::Listen { address, source })?;
     tokio::task::spawn_local(accept_all(node.clone(), endpoint.clone()));
     Ok(endpoint)
 }

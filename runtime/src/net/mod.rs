@@ -12,5 +12,6 @@ pub mod tls;
 
 mod pem;
 mod private_file;
+mod reset;
 
 pub use private_file::PrivateFileError;

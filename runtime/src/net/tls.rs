@@ -26,7 +26,10 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::{net::identity::Identity, proto::codes::CloseCode};
+use crate::{
+    net::{identity::Identity, reset},
+    proto::codes::CloseCode,
+};
 
 /// The protocol's name in the TLS handshake. Nodes of another one don't connect at all.
 pub const ALPN: &[u8] = b"engineroom/1";
@@ -145,12 +148,24 @@ pub fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, TlsErro
 ///
 /// Outside a tokio runtime.
 pub fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    open(address, server, endpoint_config())
+}
+
+/// As [`endpoint`], for a node that is dialled: one of the same identity that opens the address later tells the peers of
+/// this one that it was restarted, as soon as they send anything.
+pub(crate) fn listener(address: SocketAddr, server: quinn::ServerConfig, identity: &Identity) -> io::Result<Endpoint> {
+    let mut config = endpoint_config();
+    reset::make_stable(&mut config, identity);
+    open(address, Some(server), config)
+}
+
+fn open(address: SocketAddr, server: Option<quinn::ServerConfig>, config: EndpointConfig) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind(address)?;
     let state = UdpSocketState::new((&socket).into())?;
     // A smaller buffer costs speed only.
     let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
     let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
-    Endpoint::new(endpoint_config(), server, socket, Arc::new(quinn::TokioRuntime))
+    Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// The settings of a QUIC endpoint, whichever side it is.
