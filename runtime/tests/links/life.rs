@@ -81,7 +81,7 @@ fn a_controller_that_was_killed_and_is_back_is_noticed_by_the_next_packet() {
 fn a_link_that_one_side_closes_is_down_once_on_both_and_is_dialled_again() {
     run(async {
         let (mut controller, mut client, to_client, to_controller) = pair(Role::Client).await;
-        to_client.close(CloseCode::Revoked, "enough");
+        to_client.close(CloseCode::Internal, "enough");
         let (ended, reason) = client.down().await;
         assert_eq!(ended, to_controller);
         assert!(reason.contains("enough"), "{reason}");
