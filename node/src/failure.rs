@@ -74,7 +74,7 @@ impl From<Error> for Failure {
 impl From<ControllerError> for Failure {
     fn from(error: ControllerError) -> Self {
         match error {
-            ControllerError::Security(_) => Failure::connection(error),
+            ControllerError::Security(_) | ControllerError::Revocations(_) => Failure::connection(error),
             _ => Failure::internal(error),
         }
     }

@@ -21,7 +21,7 @@ use crate::net::{
     ledger::Revoked,
     link::Link,
     revocation::Revocations,
-    tls::{ConnectFailure, TlsError},
+    tls::{self, ConnectFailure, TlsError},
 };
 use crate::proto::{handshake::Incarnation, packet::CloseCode};
 
@@ -178,6 +178,17 @@ impl Node {
                 node.end_revoked();
             }
         });
+    }
+
+    /// Shows peers that dial from now on another certificate of this node, one that was renewed.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn present(&self, renewed: &Identity) -> Result<(), StartError> {
+        for endpoint in &*self.0.endpoints.borrow() {
+            endpoint.set_server_config(Some(tls::server_config(renewed)?));
+        }
+        Ok(())
     }
 
     fn end_revoked(&self) {

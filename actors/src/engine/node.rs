@@ -143,6 +143,7 @@ pub enum EngineError {
 pub struct EngineNode {
     node: NodeThread,
     controller: String,
+    connection_file: PathBuf,
     registration: Arc<Registration>,
 }
 
@@ -182,7 +183,8 @@ impl EngineNode {
         };
         let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &bundles, &address);
         let (node, ()) = NodeThread::start::<_, EngineError>("engineroom-engine", identity, set_up)?;
-        let this = Self { node, controller, registration };
+        let connection_file = config.connection.path().to_owned();
+        let this = Self { node, controller, connection_file, registration };
         this.wait_registered(&config)?;
         Ok(this)
     }
@@ -200,6 +202,13 @@ impl EngineNode {
     /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         self.node.is_running()
+    }
+
+    /// Why the controller will never take this node again, if so: its certificate was revoked. It goes on living, without a
+    /// link, until it is shut down.
+    pub fn cut_off(&self) -> Option<EngineError> {
+        let failure = self.registration.read().failure.filter(ConnectFailure::is_final)?;
+        Some(EngineError::Connect { text: failure.describe(&self.controller, Some(&self.connection_file)) })
     }
 
     /// Ends the node in order: it takes nothing new, finishes the tasks that run, hands over their outcomes, and stops its

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::net::{
     authority::{Authority, AuthorityError, CERTIFICATE_DAYS},
     certificate::CertificateFacts,
-    connection_file::{ConnectionFile, ConnectionFileError},
+    connection_file::{self, ConnectionFile, ConnectionFileError},
     identity::{Identity, IdentityError, Role},
     ledger::{Ledger, LedgerError},
     pem,
@@ -57,6 +57,24 @@ impl SecurityDir {
         };
         record(&mut ledger, &controller)?;
         Ok(Self { directory, authority, controller })
+    }
+
+    /// As [`open_or_create`](Self::open_or_create), for a controller that has been running for long: the connection files that
+    /// are there are renewed, too, where that is due.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_or_create`](Self::open_or_create) and [`connection_file`](Self::connection_file).
+    pub fn renew(directory: impl Into<PathBuf>, cluster: &str) -> Result<Self, SecurityDirError> {
+        let security = Self::open_or_create(directory, cluster)?;
+        for role in [Role::Client, Role::Engine] {
+            match connection_file::address(security.directory.join(format!("{role}.json"))) {
+                Ok(address) => drop(security.connection_file(role, &address)?),
+                Err(ConnectionFileError::Missing { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(security)
     }
 
     /// The cluster's authority.

@@ -118,6 +118,32 @@ fn one_that_is_revoked_while_the_controller_is_away_is_refused_when_it_is_back()
 }
 
 #[test]
+fn a_controller_shows_its_renewed_certificate_without_a_restart() {
+    run(async {
+        let old = identity(Role::Controller, "main");
+        let (go, wait) = tokio::sync::oneshot::channel::<Identity>();
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let more: More = Box::new(|node| {
+            let node = node.clone();
+            tokio::task::spawn_local(async move {
+                node.present(&wait.await.unwrap()).unwrap();
+                done.send(()).unwrap();
+            });
+        });
+        let setup = Setup { listen: Some(loopback(0)), more: Some(more), ..Setup::default() };
+        let controller = TestNode::start(old.clone(), setup);
+        let mut before = TestNode::dialling(Role::Client, controller.address);
+        let first = before.up().await;
+        go.send(authority().renew(&old, 10).unwrap()).unwrap();
+        is_done.await.unwrap();
+        let mut after = TestNode::dialling(Role::Client, controller.address);
+        let second = after.up().await;
+        assert_ne!(first.peer().serial, second.peer().serial);
+        assert!(first.is_up());
+    });
+}
+
+#[test]
 fn a_node_whose_own_certificate_has_expired_says_when() {
     run(async {
         let controller = TestNode::controller();

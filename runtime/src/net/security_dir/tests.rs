@@ -172,7 +172,7 @@ fn a_connection_file_that_is_about_to_expire_is_renewed_and_a_revoked_one_is_not
 }
 
 #[test]
-fn a_renewed_controller_keeps_its_key() {
+fn what_a_running_controller_renews_keeps_key_and_address() {
     let dir = TestDir::new();
     let security = open(&dir).unwrap();
     let now = OffsetDateTime::now_utc();
@@ -181,7 +181,16 @@ fn a_renewed_controller_keeps_its_key() {
         .issue_between(Role::Controller, "controller", now - Duration::days(800), now + Duration::days(3))
         .unwrap();
     save_controller(&dir.path("security"), old.clone()).unwrap();
-    let renewed = open(&dir).unwrap();
+    let client = security
+        .authority()
+        .issue_between(Role::Client, "client", now - Duration::days(800), now + Duration::days(3))
+        .unwrap();
+    ConnectionFile::new(file(&dir, "client.json"), ADDRESS, client.clone()).unwrap().save().unwrap();
+    let renewed = SecurityDir::renew(dir.path("security"), "lab").unwrap();
+    let file_now = ConnectionFile::load(file(&dir, "client.json")).unwrap();
+    assert_ne!(file_now.identity().certificate, client.certificate);
+    assert_eq!(file_now.address(), ADDRESS);
+    assert!(!file(&dir, "engine.json").exists());
     assert_ne!(renewed.controller().certificate, old.certificate);
     assert_eq!(renewed.controller().key, old.key);
 }
