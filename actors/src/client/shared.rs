@@ -104,7 +104,9 @@ impl Shared {
 
     /// Blocks while more than the budget waits to be acknowledged, `own` bytes of it not yet taken by the actor.
     pub fn wait_for_budget(&self, own: impl Fn() -> usize) {
-        let full = |state: &mut State| !state.closed && state.cut_off.is_none() && state.unacknowledged + own() > UNACKNOWLEDGED_BYTES_MAX;
+        let full = |state: &mut State| {
+            !state.closed && state.cut_off.is_none() && state.unacknowledged + own() > UNACKNOWLEDGED_BYTES_MAX
+        };
         drop(self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner));
     }
 

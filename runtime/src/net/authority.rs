@@ -24,7 +24,7 @@ pub const CERTIFICATE_DAYS: u32 = 825;
 pub const AUTHORITY_DAYS: u32 = 7_305;
 
 /// How long before its making a certificate becomes valid, so that a machine whose clock is slow accepts it.
-const CLOCK_SKEW: Duration = Duration::days(1);
+pub(crate) const CLOCK_SKEW: Duration = Duration::days(1);
 
 /// The length of a serial number, in bytes: random, so that no two are equal.
 const SERIAL_BYTES: usize = 16;

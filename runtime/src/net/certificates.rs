@@ -7,10 +7,10 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use super::{
-    authority::AUTHORITY_DAYS,
+    authority::{AUTHORITY_DAYS, CLOCK_SKEW},
     certificate::{self, CertificateFacts, Serial},
     connection_file::{self, ConnectionFile, ConnectionFileError},
-    identity::{IdentityError, Role},
+    identity::{IdentityError, NodeNameError, Role, check_part},
     ledger::{Issued, Ledger, LedgerError, day},
     security_dir::{self, SecurityDirError},
 };
@@ -43,8 +43,8 @@ pub struct Listed {
     pub admin: bool,
     /// Its number.
     pub serial: Serial,
-    /// The day from which it is valid, in UTC: the one before that of its making, for clocks that are slow.
-    pub valid_from: String,
+    /// The day on which it was made, in UTC.
+    pub issued: String,
     /// The day on which it ends, in UTC.
     pub expires: String,
     /// What it is worth.
@@ -95,6 +95,9 @@ pub enum CertificatesError {
     /// Only clients can be admins.
     #[error("only a client can be an admin: leave --admin out, or make the certificate for a client")]
     AdminRole,
+    /// The name is not spelt as a node's name must be.
+    #[error(transparent)]
+    Name(#[from] NodeNameError),
     /// The time makes no sense.
     #[error("a certificate is valid for 1 to {AUTHORITY_DAYS} days, not {0}")]
     Days(u32),
@@ -209,7 +212,7 @@ fn check(request: &Request) -> Result<(), CertificatesError> {
         Role::Controller => Err(CertificatesError::Controller),
         Role::Engine if request.admin => Err(CertificatesError::AdminRole),
         _ if request.days == 0 || request.days > AUTHORITY_DAYS => Err(CertificatesError::Days(request.days)),
-        _ => Ok(()),
+        _ => Ok(check_part(&request.name)?),
     }
 }
 
@@ -244,7 +247,7 @@ fn listed(issued: &Issued, ledger: &Ledger, now: OffsetDateTime) -> Listed {
         role: issued.role,
         admin: issued.admin,
         serial: issued.serial.clone(),
-        valid_from: day(issued.not_before_s),
+        issued: day(issued.not_before_s.saturating_add(CLOCK_SKEW.whole_seconds())),
         expires: day(issued.not_after_s),
         state,
         revoked,

@@ -181,10 +181,8 @@ fn what_a_running_controller_renews_keeps_key_and_address() {
         .issue_between(Role::Controller, "controller", now - Duration::days(800), now + Duration::days(3))
         .unwrap();
     save_controller(&dir.path("security"), old.clone()).unwrap();
-    let client = security
-        .authority()
-        .issue_between(Role::Client, "client", now - Duration::days(800), now + Duration::days(3))
-        .unwrap();
+    let client =
+        security.authority().issue_between(Role::Client, "client", now - Duration::days(800), now + Duration::days(3)).unwrap();
     ConnectionFile::new(file(&dir, "client.json"), ADDRESS, client.clone()).unwrap().save().unwrap();
     let renewed = SecurityDir::renew(dir.path("security"), "lab").unwrap();
     let file_now = ConnectionFile::load(file(&dir, "client.json")).unwrap();
