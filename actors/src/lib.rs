@@ -66,6 +66,17 @@ pub use task::{
 };
 pub use wire::AbortCounts;
 
+/// The certificates of a cluster: made, listed and revoked on the files of a profile.
+pub mod certificates {
+    pub use engineroom_runtime::net::{
+        authority::{AUTHORITY_DAYS, CERTIFICATE_DAYS},
+        certificate::Serial,
+        certificates::{CertificatesError, Listed, Request, State, connection_path, issue, list, revoke},
+        identity::Role,
+        ledger::Issued,
+    };
+}
+
 /// What most programs need.
 pub mod prelude {
     pub use crate::{

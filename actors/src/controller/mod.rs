@@ -1,6 +1,7 @@
 //! A controller: the scheduler, the result stores and the keeper of bundles, on one node.
 
 mod bundles;
+mod renewal;
 mod uploads;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -10,6 +11,8 @@ use engineroom_runtime::{
     net::{
         connection_file::ConnectionFile,
         identity::Role,
+        ledger::LedgerError,
+        revocation::Revocations,
         security_dir::{SecurityDir, SecurityDirError},
     },
     node::{DrainReport, LinkEvent, Node, NodeThread, StartError},
@@ -66,6 +69,9 @@ pub enum ControllerError {
     /// The security material cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityDirError),
+    /// The list of revoked certificates cannot be used.
+    #[error(transparent)]
+    Revocations(#[from] LedgerError),
     /// The directory for bundles cannot be used.
     #[error(transparent)]
     Bundles(#[from] CacheError),
@@ -103,10 +109,16 @@ impl Controller {
         }
         profile.create_dirs()?;
         let security = SecurityDir::open_or_create(profile.security_dir(), profile.name())?;
+        let revocations = Revocations::load(&profile.security_dir())?;
         let bundles = BundleCache::open(&profile.state_dir().join("bundles"), BUNDLES_BYTES_MAX)?;
         let candidates = listen_candidates(config.listen, &profile.client_connection_file());
         let (identity, stores) = (security.controller().clone(), config.stores);
-        let setup = move |node: &Node| set_up(node, stores, bundles, &candidates);
+        let certificates = profile.security_dir();
+        let setup = move |node: &Node| {
+            node.refuse_revoked(revocations);
+            renewal::keep_renewed(node, certificates);
+            set_up(node, stores, bundles, &candidates)
+        };
         let (node, listening) = NodeThread::start::<_, ControllerError>("engineroom-controller", identity, setup)?;
         let advertised = advertised(config.advertise.as_deref(), listening);
         let client_file = security.connection_file(Role::Client, &advertised)?;
