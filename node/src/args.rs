@@ -217,8 +217,7 @@ mod tests {
 
     #[test]
     fn good_options_are_understood() {
-        let line =
-            "x --listen 0.0.0.0:1 --advertise head --store memory --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --connect-timeout 5";
+        let line = "x --listen 0.0.0.0:1 --advertise head --store memory --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --connect-timeout 5";
         let (all, _) = parse(line).unwrap();
         assert_eq!(all.controller.listen, Some("0.0.0.0:1".parse().unwrap()));
         assert_eq!(all.controller.advertise.unwrap().as_str(), "head");

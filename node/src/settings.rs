@@ -125,13 +125,13 @@ impl<'a> Settings<'a> {
             listen: self.pick("listen", args.listen, file.listen, || LISTEN_DEFAULT),
             advertise: self.pick("advertise", args.advertise.clone().map(Some), file.advertise.clone().map(Some), || None),
             store: self.pick("store", args.store, file.store, StoreKind::default),
-            keep_days: self.pick("keep_days", days(args.keep_days), days(results.keep_days), || in_days(kept.keep)),
-            keep_gib: self.pick("keep_gib", gib(args.keep_gib), gib(results.keep_gib), || kept.bytes_max >> 30),
+            keep_days: self.pick("keep_days", days(args.keep_days), days(results.keep_days), || in_days(kept.age)),
+            keep_gib: self.pick("keep_gib", gib(args.keep_gib), gib(results.keep_gib), || kept.bytes >> 30),
             keep_unfetched_days: self.pick(
                 "keep_unfetched_days",
                 days(args.keep_unfetched_days),
                 days(results.keep_unfetched_days),
-                || in_days(kept.keep_unfetched),
+                || in_days(kept.unfetched),
             ),
         }
     }

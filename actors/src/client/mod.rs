@@ -7,6 +7,7 @@ mod job;
 mod lazy;
 mod progress_bar;
 mod received;
+mod records;
 mod shared;
 mod stream;
 mod submission;
@@ -41,6 +42,7 @@ use self::{
 pub use self::{
     async_result::{All, AsyncResult, One, Progress, Shape, TaskMetadata},
     lazy::LazyMap,
+    records::History,
     stream::{AsCompleted, InOrder},
     view::{DirectView, LoadBalancedView},
 };

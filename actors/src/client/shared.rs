@@ -94,6 +94,11 @@ impl Shared {
         self.lock().link.clone()
     }
 
+    /// Waits until the link is up, for so long.
+    pub fn wait_link(&self, timeout: Duration) -> Option<Link> {
+        self.wait(timeout, |state| state.closed || state.link.is_some()).link.clone()
+    }
+
     pub fn submitted(&self, bytes: usize) {
         self.lock().unacknowledged += bytes;
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use engineroom::{
-    Controller, ControllerConfig, Profile, Retention, Store,
+    Controller, ControllerConfig, Profile, Retention, StoreConfig,
     profile::{Host, StoreKind},
 };
 
@@ -29,9 +29,9 @@ impl ControllerPlan {
     /// A plan from settings.
     pub(crate) fn new(profile: Profile, settings: ControllerSettings) -> Self {
         let retention = Retention {
-            keep: DAY * u32::try_from(settings.keep_days.value).unwrap_or(u32::MAX),
-            bytes_max: settings.keep_gib.value << 30,
-            keep_unfetched: DAY * u32::try_from(settings.keep_unfetched_days.value).unwrap_or(u32::MAX),
+            age: DAY * u32::try_from(settings.keep_days.value).unwrap_or(u32::MAX),
+            bytes: settings.keep_gib.value << 30,
+            unfetched: DAY * u32::try_from(settings.keep_unfetched_days.value).unwrap_or(u32::MAX),
         };
         let (listen, advertise, store) = (settings.listen.value, settings.advertise.value, settings.store.value);
         Self { profile, listen, advertise, store, retention }
@@ -46,8 +46,8 @@ impl ControllerPlan {
         }
         let advertise = self.advertise.as_ref().map(Host::to_string);
         let store = match self.store {
-            StoreKind::Sqlite => Store::Sqlite(self.retention),
-            StoreKind::Memory => Store::Memory,
+            StoreKind::Sqlite => StoreConfig::Sqlite(self.retention),
+            StoreKind::Memory => StoreConfig::Memory,
         };
         let config = ControllerConfig { listen: self.listen, advertise, store, ..ControllerConfig::default() };
         let controller = Controller::start(&self.profile, config)?;
