@@ -34,7 +34,7 @@ use self::{
 };
 use super::{ClientKey, Command, Scheduler, Settings, Time};
 use crate::engine::EngineActor;
-use crate::results::{EndLink, Owner, RecordRun, ResultStore};
+use crate::results::{EndLink, Owner, RecordLosses, RecordRun, ResultStore};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Dispatch, Retract, Run, RunBody, SHARDS, StopTasks};
 
@@ -132,6 +132,9 @@ impl SchedulerActor {
                     let run = Run { first, count, engine, attempt, submitted_us: 0, body: RunBody::Ended(cause) };
                     self.store(job).do_send(RecordRun { job, run, kept: None });
                     self.end_tasks(job, first, count);
+                }
+                Command::Lost { job, first, count, losses } => {
+                    self.store(job).do_send(RecordLosses { job, first, count, losses });
                 }
                 Command::Finished { job } => self.finish(job),
             }
