@@ -119,6 +119,17 @@ pub enum Command {
         /// Why they have no value.
         cause: Cause,
     },
+    /// Remember that tasks `first..first + count` of `job`, which are queued again, have had that many engines lost with them.
+    Lost {
+        /// Whose tasks.
+        job: JobId,
+        /// The first of them.
+        first: u32,
+        /// How many.
+        count: u32,
+        /// How many engines were lost while they may have run them.
+        losses: u32,
+    },
     /// `job` is closed and all its tasks have ended. The scheduler has forgotten it.
     Finished {
         /// The job.
@@ -177,6 +188,9 @@ pub enum OpenError {
         /// The limit.
         max: usize,
     },
+    /// What is kept of the job does not fit together.
+    #[error("what is kept of job {0} contradicts itself: the store is damaged")]
+    Contradiction(JobId),
     /// The placement names too many engines.
     #[error("the placement has {parts} parts, and {max} is the limit: split the job")]
     PlacementTooLong {

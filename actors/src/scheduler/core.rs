@@ -10,9 +10,11 @@ use super::{
     engines::{Duty, Engine},
     job::{Intake, Job, Part, TASKS_MAX},
     matching::{Class, Kind},
+    order::Order,
+    pending::Span,
     slab::{Key, Slab},
 };
-use crate::task::{Cause, EngineId, JobId};
+use crate::task::{BatchId, Cause, EngineId, JobId};
 
 /// Decides which engine runs which tasks, and when.
 ///
@@ -41,11 +43,24 @@ pub struct Scheduler {
     pub(super) kind_keys: HashMap<Capability, Key<Kind>>,
     pub(super) engines: Slab<Engine>,
     pub(super) engine_keys: HashMap<EngineId, Key<Engine>>,
+    /// Where each live batch is.
+    pub(super) batch_keys: HashMap<BatchId, Key<Engine>>,
+    /// The parts with queued tasks that are bound to engines which are not there. Only while it is paused.
+    pub(super) absent: HashMap<EngineId, Order>,
+    pub(super) pause: Pause,
     /// How many clients have queued tasks that found no engine at once.
     pub(super) clients_waiting: usize,
     pub(super) next_batch: u64,
     pub(super) next_seq: u64,
     pub(super) out: Vec<Command>,
+}
+
+/// Whether tasks are given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    Running,
+    /// None are: engines that have some already may be about to come back.
+    Paused,
 }
 
 impl Scheduler {
@@ -65,6 +80,9 @@ impl Scheduler {
             kind_keys: HashMap::new(),
             engines: Slab::default(),
             engine_keys: HashMap::new(),
+            batch_keys: HashMap::new(),
+            absent: HashMap::new(),
+            pause: Pause::Running,
             clients_waiting: 0,
             next_seq: 0,
             out: Vec::new(),
@@ -81,6 +99,11 @@ impl Scheduler {
     /// # Errors
     /// When the id is in use, or a bound of [`Settings`] is reached.
     pub fn open_job(&mut self, spec: JobSpec) -> Result<(), OpenError> {
+        self.enter_job(spec).map(drop)
+    }
+
+    /// Opens a job without tasks, and says where it is.
+    pub(super) fn enter_job(&mut self, spec: JobSpec) -> Result<Key<Job>, OpenError> {
         if self.job_keys.contains_key(&spec.id) {
             return Err(OpenError::Exists(spec.id));
         }
@@ -109,7 +132,7 @@ impl Scheduler {
             done: 0,
         });
         self.job_keys.insert(spec.id, key);
-        Ok(())
+        Ok(key)
     }
 
     /// Adds `count` tasks, whose arguments have that weight, to a job and returns the index of the first.
@@ -133,7 +156,7 @@ impl Scheduler {
         let (mut at, mut part) = (first, job.part_of(first));
         while at < first + count {
             let end = self.jobs[key].parts[part].end.min(first + count);
-            self.add(key, part, at, end - at);
+            self.add(key, part, Span::fresh(at, end - at));
             (at, part) = (end, part + 1);
         }
         Ok(first)
@@ -180,7 +203,8 @@ impl Scheduler {
 
     /// Whether a [`Scheduler::tick`] could find anything to do.
     pub fn needs_tick(&self) -> bool {
-        self.kinds.iter().any(|(_, kind)| kind.idle.first().is_some() && !kind.stealable.is_empty())
+        self.pause == Pause::Running
+            && self.kinds.iter().any(|(_, kind)| kind.idle.first().is_some() && !kind.stealable.is_empty())
     }
 
     pub(super) fn advance(&mut self, now: Time) {
@@ -215,9 +239,9 @@ impl Scheduler {
     }
 
     /// Why a direct task cannot go to its engine now or ever.
-    fn pin_refusal(&self, engine: EngineId, class: Key<Class>) -> Option<Cause> {
+    pub(super) fn pin_refusal(&self, engine: EngineId, class: Key<Class>) -> Option<Cause> {
         let Some(record) = self.engine_keys.get(&engine).map(|key| &self.engines[*key]) else {
-            return Some(Cause::EngineLost { detail: format!("engine {engine} is not connected") });
+            return (self.pause == Pause::Running).then(|| absent(engine));
         };
         if record.duty == Duty::Draining {
             return Some(draining(engine));
@@ -231,22 +255,24 @@ impl Scheduler {
         })
     }
 
-    fn add(&mut self, key: Key<Job>, part: usize, first: u32, count: u32) {
+    /// Queues tasks above all that the part has, or ends them if their engine does not take them.
+    pub(super) fn add(&mut self, key: Key<Job>, part: usize, span: Span) {
+        let count = span.count;
         if count == 0 {
             return;
         }
         let job = &self.jobs[key];
         if let Some(cause) = job.parts[part].pin.and_then(|engine| self.pin_refusal(engine, job.class)) {
-            return self.settle(key, (first, count), 0, None, cause);
+            return self.settle(key, (span.first, count), span.losses, None, cause);
         }
         let job = &mut self.jobs[key];
         job.queued += count;
-        job.parts[part].pending.append(first, count);
+        job.parts[part].pending.restore(span);
         self.clients[job.client].queued += u64::from(count);
         self.offer(key, part);
     }
 
-    fn cancel_queued(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
+    pub(super) fn cancel_queued(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
         let mut cancelled = 0;
         let parts = self.jobs[key].part_of(first)..=self.jobs[key].part_of(end - 1);
         for part in parts {
@@ -264,7 +290,7 @@ impl Scheduler {
         cancelled
     }
 
-    fn cancel_active(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
+    pub(super) fn cancel_active(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
         let job = &self.jobs[key];
         // The batch that holds `first` may start before it.
         let from = job.batches.range(..=first).next_back().map_or(first, |(from, _)| *from);
@@ -291,7 +317,7 @@ impl Scheduler {
         key
     }
 
-    fn leave_client(&mut self, key: Key<Client>) {
+    pub(super) fn leave_client(&mut self, key: Key<Client>) {
         self.clients[key].jobs -= 1;
         if self.clients[key].jobs == 0
             && let Some(client) = self.clients.remove(key)
@@ -304,6 +330,11 @@ impl Scheduler {
 /// What becomes of direct tasks whose engine takes no more.
 pub(super) fn draining(engine: EngineId) -> Cause {
     Cause::EngineLost { detail: format!("engine {engine} is leaving and takes no more tasks") }
+}
+
+/// What becomes of direct tasks whose engine is not there.
+pub(super) fn absent(engine: EngineId) -> Cause {
+    Cause::EngineLost { detail: format!("engine {engine} is not connected") }
 }
 
 fn parts(placement: Placement, max: usize) -> Result<Vec<Part>, OpenError> {

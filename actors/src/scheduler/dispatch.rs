@@ -3,7 +3,7 @@
 use super::{
     Command,
     batch_size::{Contention, batch_size},
-    core::Scheduler,
+    core::{Pause, Scheduler},
     engines::{Batch, Engine, Place, Reach, Retraction, Stage},
     job::Job,
     order::Entry,
@@ -38,6 +38,9 @@ impl Scheduler {
     /// An engine may have become free: it takes what it should, and finds its place.
     pub(super) fn feed(&mut self, engine: Key<Engine>) {
         self.place(engine);
+        if self.pause == Pause::Paused {
+            return;
+        }
         while self.engines[engine].place != Place::Away {
             let Some(next) = self.next_for(engine) else { break };
             self.dispatch(engine, next.job, next.part);
@@ -45,6 +48,19 @@ impl Scheduler {
         if self.engines[engine].place == Place::Idle {
             self.steal_for(engine);
         }
+    }
+
+    /// All engines take what they should, after a time in which none did: every idle one has something before a batch waits.
+    pub(super) fn feed_all(&mut self) {
+        let engines: Vec<_> = self.engines.keys().collect();
+        for &engine in &engines {
+            if self.engines[engine].place == Place::Idle
+                && let Some(next) = self.next_for(engine)
+            {
+                self.dispatch(engine, next.job, next.part);
+            }
+        }
+        engines.into_iter().for_each(|engine| self.feed(engine));
     }
 
     /// Puts an engine in the line where it belongs.
@@ -82,10 +98,12 @@ impl Scheduler {
         let entry = job.entry(key, part);
         let waited = self.clients[job.client].is_waiting();
         if let Some(pin) = job.parts[part].pin {
-            // The engine is there: when it goes, its parts are settled.
-            let Some(engine) = self.engine_keys.get(&pin) else { return };
+            let order = match self.engine_keys.get(&pin) {
+                Some(engine) => &mut self.engines[*engine].pinned,
+                None => self.absent.entry(pin).or_default(),
+            };
             let client = &mut self.clients[job.client];
-            self.engines[*engine].pinned.insert(job.priority, job.client, client.vtime(), entry);
+            order.insert(job.priority, job.client, client.vtime(), entry);
             client.waits_pinned += 1;
         } else {
             let kinds = &self.classes[job.class].kinds;
@@ -116,6 +134,11 @@ impl Scheduler {
             client.waits_pinned -= 1;
             if let Some(engine) = self.engine_keys.get(&pin) {
                 self.engines[*engine].pinned.remove(job.priority, job.client, entry);
+            } else if let Some(order) = self.absent.get_mut(&pin) {
+                order.remove(job.priority, job.client, entry);
+                if order.is_empty() {
+                    self.absent.remove(&pin);
+                }
             }
         } else {
             for kind in &self.classes[job.class].kinds {
@@ -133,6 +156,9 @@ impl Scheduler {
 
     /// An engine with room that can run the part: an idle one before one where the batch would wait.
     fn free_engine(&self, job: Key<Job>, part: usize) -> Option<Key<Engine>> {
+        if self.pause == Pause::Paused {
+            return None;
+        }
         let job = &self.jobs[job];
         if let Some(pin) = job.parts[part].pin {
             let engine = *self.engine_keys.get(&pin)?;
@@ -187,6 +213,7 @@ impl Scheduler {
         let retraction = Retraction::Unasked;
         let cancelled = IndexSet::default();
         let batch = Batch { id, job: job_key, part, reach, span, done: 0, busy_us: 0, price_us, stage, retraction, cancelled };
+        self.batch_keys.insert(id, engine_key);
         let (first, count, attempt) = (span.first, span.count, batch.attempt());
         self.out.push(Command::Dispatch { engine: engine.id, batch: id, job: job.id, first, count, attempt });
         let stealable = batch.is_stealable();

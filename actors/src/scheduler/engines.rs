@@ -33,8 +33,9 @@ pub(crate) struct Engine {
 }
 
 /// Whether an engine gets batches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Duty {
+    #[default]
     Serving,
     Draining,
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    core::Scheduler,
+    core::{Pause, Scheduler},
     engines::{Duty, Engine, Place, Reach, Retraction, Stage},
     job::Job,
+    rejoin::CLAIMS_MAX,
     slab::Key,
 };
 
@@ -91,12 +92,14 @@ impl Scheduler {
         for (key, engine) in self.engines.iter() {
             assert_eq!(self.engine_keys.get(&engine.id), Some(&key), "engine {} is not found by its id", engine.id);
             assert_eq!(engine.place, engine.due_place(self.settings.prefetch), "engine {} stands in the wrong line", engine.id);
-            assert!(engine.batches.len() <= 1 + self.settings.prefetch, "engine {} holds too many batches", engine.id);
+            assert!(engine.batches.len() <= 1 + self.settings.prefetch + CLAIMS_MAX, "engine {} brought too many", engine.id);
             engine.pinned.check(&self.clients);
             batches += engine.batches.len();
             for (at, batch) in engine.batches.iter().enumerate() {
                 let job = self.jobs.get(batch.job).unwrap_or_else(|| panic!("batch {} is of no job", batch.id));
                 assert_eq!(job.batches.get(&batch.span.first), Some(&key), "batch {} is not found by its job", batch.id);
+                assert_eq!(self.batch_keys.get(&batch.id), Some(&key), "batch {} is not found by its number", batch.id);
+                assert!(batch.id.0 < self.next_batch, "batch {} was not given out", batch.id);
                 assert!(at > 0 || batch.stage != Stage::Waiting, "batch {} waits for nothing", batch.id);
                 let listed = self.classes[job.class].waiting.contains(&(batch.id, key));
                 assert_eq!(listed, batch.is_stealable(), "batch {}: list of waiting ones", batch.id);
@@ -110,6 +113,7 @@ impl Scheduler {
             }
             self.check_steal(engine);
         }
+        assert_eq!(self.batch_keys.len(), batches, "batches and their numbers");
         assert_eq!(self.jobs.iter().map(|(_, job)| job.batches.len()).sum::<usize>(), batches, "batches of jobs and engines");
     }
 
@@ -153,7 +157,7 @@ impl Scheduler {
         }
     }
 
-    /// Every listed part is in the right orders, and nobody who could run it has room.
+    /// Every listed part is in the right orders, and nobody who could run it has room, unless nothing is given out.
     fn check_nothing_idles(&self) {
         let mut listed = 0;
         for (key, job) in self.jobs.iter() {
@@ -161,13 +165,17 @@ impl Scheduler {
                 let entry = (job.priority, job.client, job.entry(key, part));
                 let orders: Vec<_> = match state.pin {
                     None => self.classes[job.class].kinds.iter().map(|kind| &self.kinds[*kind].order).collect(),
-                    Some(engine) => vec![&self.engines[self.engine_keys[&engine]].pinned],
+                    Some(engine) => match self.engine_keys.get(&engine) {
+                        Some(engine) => vec![&self.engines[*engine].pinned],
+                        None => vec![&self.absent[&engine]],
+                    },
                 };
                 listed += orders.len();
                 for order in orders {
                     assert!(order.entries().any(|other| other == entry), "job {} part {part} is missing in an order", job.id);
                 }
-                for (_, engine) in self.engines.iter().filter(|(_, engine)| engine.place != Place::Away) {
+                let serves = |engine: &Engine| self.pause == Pause::Running && engine.place != Place::Away;
+                for (_, engine) in self.engines.iter().filter(|(_, engine)| serves(engine)) {
                     let able = match state.pin {
                         None => self.kinds[engine.kind].classes.contains(&job.class),
                         Some(pin) => pin == engine.id,
@@ -176,7 +184,13 @@ impl Scheduler {
                 }
             }
         }
+        assert!(self.pause == Pause::Paused || self.absent.is_empty(), "tasks wait for an engine that is not there");
+        for (engine, order) in &self.absent {
+            assert!(!self.engine_keys.contains_key(engine) && !order.is_empty(), "engine {engine} is not absent");
+            order.check(&self.clients);
+        }
         let orders = self.kinds.iter().map(|(_, kind)| &kind.order).chain(self.engines.iter().map(|(_, engine)| &engine.pinned));
+        let orders = orders.chain(self.absent.values());
         assert_eq!(
             orders.map(|order| order.entries().count()).sum::<usize>(),
             listed,

@@ -2,7 +2,7 @@
 
 use super::{
     Capability, Time,
-    core::{Scheduler, draining},
+    core::{Pause, Scheduler, draining},
     engines::{Batch, Duty, Engine, Place, Reach, Retraction, Stage},
     job::Job,
     reports::Blame,
@@ -10,24 +10,44 @@ use super::{
 };
 use crate::task::{Cause, EngineId};
 
+/// What an engine leaves behind.
+#[derive(Default)]
+pub(super) struct Unseated {
+    /// Its batches, the last one first.
+    pub(super) batches: Vec<Batch>,
+    /// The engines for which some of them had been asked back.
+    pub(super) thieves: Vec<Key<Engine>>,
+    pub(super) duty: Duty,
+    pub(super) completed: u64,
+}
+
 impl Scheduler {
-    /// An engine is ready for work. Its id must never have been used before; if an engine with this id is still connected, it counts
-    /// as lost.
+    /// An engine is ready for work and has none. Its id must never have been used by another one.
     pub fn engine_joined(&mut self, now: Time, id: EngineId, capability: Capability) {
-        self.engine_lost(now, id, "it connected again");
-        let kind = self.join_kind(capability);
-        let key = self.engines.insert(Engine::new(id, kind));
-        self.engine_keys.insert(id, key);
-        self.feed(key);
+        self.engine_rejoined(now, id, capability, &[]);
     }
 
     /// An engine is gone, and how. Its unfinished tasks are queued again, before all others of their jobs; those that it may have
-    /// been running are suspected of being the reason. Tasks that are bound to it fail.
+    /// been running are suspected of being the reason. Tasks that are bound to it fail; while the scheduler is paused they wait.
     pub fn engine_lost(&mut self, now: Time, id: EngineId, detail: &str) {
         self.advance(now);
         let Some(key) = self.engine_keys.get(&id).copied() else { return };
-        self.settle_pinned(key, &Cause::EngineLost { detail: format!("engine {id}: {detail}") });
-        self.stop_serving(key);
+        if self.pause == Pause::Running {
+            self.settle_pinned(key, &Cause::EngineLost { detail: format!("engine {id}: {detail}") });
+        }
+        let Unseated { batches, thieves, .. } = self.unseat(key);
+        let lost = (self.pause == Pause::Running).then(|| Cause::EngineLost { detail: detail.into() });
+        for batch in &batches {
+            let blame = if batch.stage == Stage::Waiting { Blame::Innocent } else { Blame::Suspected };
+            let end = lost.as_ref().filter(|_| batch.reach == Reach::Pinned);
+            self.return_tasks(batch, id, blame, end);
+        }
+        self.go_on_without(&batches, thieves);
+    }
+
+    /// Takes an engine and its batches out. What was queued for it alone waits for it.
+    pub(super) fn unseat(&mut self, key: Key<Engine>) -> Unseated {
+        self.stand(key, Place::Away);
         let (mut batches, mut thieves) = (Vec::new(), Vec::new());
         // From the end, so that none is taken to start.
         while let Some(last) = self.engines[key].batches.len().checked_sub(1) {
@@ -35,23 +55,28 @@ impl Scheduler {
             batches.push(batch);
             thieves.extend(thief);
         }
-        self.engine_keys.remove(&id);
+        let (mut duty, mut completed) = (Duty::Serving, 0);
         if let Some(engine) = self.engines.remove(key) {
+            (duty, completed) = (engine.duty, engine.completed);
+            self.engine_keys.remove(&engine.id);
+            self.kinds[engine.kind].serving -= u32::from(duty == Duty::Serving);
             self.leave_kind(engine.kind);
+            if !engine.pinned.is_empty() {
+                self.absent.insert(engine.id, engine.pinned);
+            }
         }
-        let lost = Cause::EngineLost { detail: detail.into() };
-        for batch in &batches {
-            let blame = if batch.stage == Stage::Waiting { Blame::Innocent } else { Blame::Suspected };
-            let end = (batch.reach == Reach::Pinned).then_some(&lost);
-            self.return_tasks(batch, id, blame, end);
-        }
-        for batch in &batches {
+        Unseated { batches, thieves, duty, completed }
+    }
+
+    /// Batches have come back: others take what they can of them.
+    pub(super) fn go_on_without(&mut self, batches: &[Batch], thieves: Vec<Key<Engine>>) {
+        for batch in batches {
             self.pump(batch.job, batch.part);
         }
         for thief in thieves {
             self.feed(thief);
         }
-        for batch in &batches {
+        for batch in batches {
             self.finish_if_done(batch.job);
         }
     }
@@ -72,7 +97,7 @@ impl Scheduler {
         }
     }
 
-    fn stop_serving(&mut self, key: Key<Engine>) {
+    pub(super) fn stop_serving(&mut self, key: Key<Engine>) {
         self.stand(key, Place::Away);
         let engine = &mut self.engines[key];
         if std::mem::replace(&mut engine.duty, Duty::Draining) == Duty::Serving {
@@ -91,7 +116,7 @@ impl Scheduler {
         }
     }
 
-    fn settle_part(&mut self, key: Key<Job>, part: usize, cause: &Cause) {
+    pub(super) fn settle_part(&mut self, key: Key<Job>, part: usize, cause: &Cause) {
         while let Some(span) = self.jobs[key].parts[part].pending.take(u32::MAX) {
             let job = &mut self.jobs[key];
             job.queued -= span.count;

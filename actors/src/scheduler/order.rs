@@ -86,6 +86,10 @@ impl Order {
         self.floor = self.floor.max(vtime);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
     /// Everything in here, in no useful order.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (i32, Key<Client>, Entry)> {
         self.levels.iter().flat_map(|(priority, level)| {

@@ -73,6 +73,37 @@ impl Pending {
         }
     }
 
+    /// Adds tasks above all that are in here, with the past that they have.
+    pub(crate) fn restore(&mut self, span: Span) {
+        if span.losses == 0 {
+            return self.append(span.first, span.count);
+        }
+        self.end_tail();
+        self.len += span.count;
+        self.pieces.insert(span.first, span);
+    }
+
+    /// Takes all of `first..end`, which is queued, from wherever it is.
+    pub(crate) fn take_out(&mut self, first: u32, end: u32) -> Vec<Span> {
+        // What is taken from the end of the tail may be put back, and all that is put back lies below the tail.
+        self.end_tail();
+        self.remove(first, end)
+    }
+
+    /// The first queued task from `index` on.
+    pub(crate) fn first_from(&self, index: u32) -> Option<u32> {
+        self.from(index).next().map(|span| span.first)
+    }
+
+    /// What is queued of `index` and all above it, in order.
+    pub(crate) fn from(&self, index: u32) -> impl Iterator<Item = Span> {
+        let below = self.pieces.range(..index).next_back().map(|(_, span)| *span);
+        let tail = Some(self.tail);
+        let spans = below.into_iter().chain(self.pieces.range(index..).map(|(_, span)| *span)).chain(tail);
+        let cut = move |span: Span| span.part(span.first.max(index).min(span.end()), span.end());
+        spans.map(cut).filter(|span| span.count > 0)
+    }
+
     /// Takes up to `size` of the lowest tasks: as many as have the same past and may go together.
     pub(crate) fn take(&mut self, size: u32) -> Option<Span> {
         let (taken, rest) = match self.pieces.pop_first() {
@@ -150,6 +181,15 @@ impl Pending {
     /// The intervals in order, for checks.
     pub(crate) fn spans(&self) -> impl Iterator<Item = Span> {
         self.pieces.values().copied().chain(Some(self.tail).filter(|tail| tail.count > 0))
+    }
+
+    /// Makes the tail a piece like the others, and the tail empty.
+    fn end_tail(&mut self) {
+        let cut = self.tail;
+        self.tail = Span::fresh(cut.end(), 0);
+        if cut.count > 0 {
+            self.pieces.insert(cut.first, cut);
+        }
     }
 
     fn piece_from(&self, first: u32, end: u32) -> Option<Span> {

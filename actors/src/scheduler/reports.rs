@@ -1,9 +1,10 @@
 //! What engines report of their batches.
 
 use super::{
-    Accepted, Refused, Time,
+    Accepted, Command, Refused, Time,
     core::{Scheduler, draining},
     engines::{Batch, Duty, Engine, Reach, Retraction, Stage},
+    job::Job,
     pending::Span,
     slab::Key,
 };
@@ -126,6 +127,7 @@ impl Scheduler {
         }
         let job = &mut self.jobs[batch.job];
         job.batches.remove(&batch.span.first);
+        self.batch_keys.remove(&batch.id);
         if batch.is_stealable() {
             let class = job.class;
             self.unmark_waiting(class, batch.id, key);
@@ -140,12 +142,8 @@ impl Scheduler {
     /// Queues the tasks of a removed batch that have no outcome, or ends them: those that were to be aborted, one that is poisoned,
     /// and all of them when there is an `end` for all.
     pub(super) fn return_tasks(&mut self, batch: &Batch, engine: EngineId, blame: Blame, end: Option<&Cause>) {
-        let (key, left) = (batch.job, batch.left());
-        let job = &mut self.jobs[key];
-        job.active -= left;
-        let client = &mut self.clients[job.client];
-        client.active -= u64::from(left);
-        client.correct(batch.price_us.saturating_mul(u64::from(left)), 0);
+        let key = batch.job;
+        self.deactivate(batch);
         let past = self.past(batch.span, blame);
         let poisoned = (blame == Blame::Suspected && batch.span.count == 1 && past.losses >= self.settings.poison_losses)
             .then_some(Cause::Poisoned { losses: past.losses });
@@ -156,14 +154,31 @@ impl Scheduler {
                 self.settle(key, (first, stop - first), batch.attempt(), Some(engine), cause.clone());
                 continue;
             }
-            let job = &mut self.jobs[key];
-            job.queued += stop - first;
-            job.parts[batch.part].pending.put_back(Span { first, count: stop - first, ..past });
-            self.clients[job.client].queued += u64::from(stop - first);
+            self.queue_again(key, batch.part, Span { first, count: stop - first, ..past });
+            if past.losses > batch.span.losses {
+                let (job, count, losses) = (self.jobs[key].id, stop - first, past.losses);
+                self.out.push(Command::Lost { job, first, count, losses });
+            }
         }
-        if !self.jobs[key].parts[batch.part].pending.is_empty() {
-            self.list(key, batch.part);
-        }
+    }
+
+    /// A batch that was removed is at no engine any more.
+    pub(super) fn deactivate(&mut self, batch: &Batch) {
+        let left = batch.left();
+        let job = &mut self.jobs[batch.job];
+        job.active -= left;
+        let client = &mut self.clients[job.client];
+        client.active -= u64::from(left);
+        client.correct(batch.price_us.saturating_mul(u64::from(left)), 0);
+    }
+
+    /// Puts tasks back that are at no engine any more.
+    pub(super) fn queue_again(&mut self, key: Key<Job>, part: usize, span: Span) {
+        let job = &mut self.jobs[key];
+        job.queued += span.count;
+        job.parts[part].pending.put_back(span);
+        self.clients[job.client].queued += u64::from(span.count);
+        self.list(key, part);
     }
 
     /// An engine for which a batch had been asked back looks again for work.
@@ -179,7 +194,17 @@ impl Scheduler {
             return span;
         }
         let losses = span.losses.saturating_add(1);
-        let limit = if losses.saturating_add(1) >= self.settings.poison_losses { 1 } else { (span.count / 8).max(1) };
-        Span { losses, limit, ..span }
+        Span { losses, limit: self.limit(losses, span.count), ..span }
+    }
+
+    /// The most tasks that may go in one batch when so many engines were lost with them, the last one while it had `count`.
+    pub(super) fn limit(&self, losses: u32, count: u32) -> u32 {
+        if losses == 0 {
+            u32::MAX
+        } else if losses.saturating_add(1) >= self.settings.poison_losses {
+            1
+        } else {
+            (count / 8).max(1)
+        }
     }
 }

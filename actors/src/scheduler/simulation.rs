@@ -54,6 +54,8 @@ struct Task {
     outcomes: u32,
     losses: u32,
     cancelled: bool,
+    /// The losses that were told to be kept.
+    told: u32,
     /// Of its argument.
     bytes: u64,
     /// Every engine that runs it crashes.
@@ -473,6 +475,13 @@ impl Cluster {
                 Command::Settle { job, first, count, attempt, engine, cause } => {
                     self.settled(job, (first, count), attempt, engine, &cause, lost)
                 }
+                Command::Lost { job, first, count, losses } => {
+                    let tasks = &mut self.jobs.get_mut(&job).unwrap().tasks[first as usize..(first + count) as usize];
+                    for task in tasks {
+                        assert!((task.outcomes, task.losses) == (0, losses), "losses are told wrongly");
+                        task.told = losses;
+                    }
+                }
                 Command::Finished { job } => {
                     let model = self.jobs.remove(&job).unwrap();
                     assert!(model.closed, "job {job} finished before it was closed");
@@ -496,7 +505,7 @@ impl Cluster {
         for index in held.first..held.first + held.count {
             let task = &model.tasks[index as usize];
             assert_eq!((task.outcomes, task.cancelled), (0, false), "task {index} was sent though it has ended");
-            assert_eq!(attempt, task.losses + 1, "task {index}: attempt");
+            assert_eq!((attempt, task.told), (task.losses + 1, task.losses), "task {index}: attempt");
             assert!(model.pins.as_ref().is_none_or(|pins| pins[index as usize] == id), "task {index} went to the wrong engine");
             let alone = task.losses > 0 && task.losses + 1 >= self.settings.poison_losses;
             assert!(!alone || held.count == 1, "suspected task {index} was not alone");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ClientKey,
     client::Client,
-    core::Scheduler,
+    core::{Pause, Scheduler},
     engines::{Duty, Engine},
 };
 use crate::task::{EngineId, JobId};
@@ -77,6 +77,9 @@ impl Scheduler {
     fn reason(&self, client: &Client) -> Option<String> {
         if !client.is_waiting() {
             return None;
+        }
+        if self.pause == Pause::Paused {
+            return Some("the controller was started again and waits for its engines to come back".into());
         }
         if self.engines.len() == 0 {
             return Some("no engines are connected".into());

@@ -2,7 +2,7 @@
 
 use super::{
     Command,
-    core::Scheduler,
+    core::{Pause, Scheduler},
     engines::{Engine, Place, Retraction, Stage},
     slab::Key,
 };
@@ -48,6 +48,9 @@ impl Scheduler {
 
     /// Looks again for engines that are idle: a batch that was expected to end soon may not have.
     pub(super) fn steal_overdue(&mut self) {
+        if self.pause == Pause::Paused {
+            return;
+        }
         for kind in self.kinds.keys().collect::<Vec<_>>() {
             if self.kinds[kind].stealable.is_empty() {
                 continue;

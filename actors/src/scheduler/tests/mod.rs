@@ -3,6 +3,7 @@
 mod direct;
 mod losses;
 mod order;
+mod restart;
 mod stealing;
 mod visible;
 
@@ -54,9 +55,10 @@ impl Rig {
         self.scheduler.commands().collect()
     }
 
-    /// The dispatches since the last look; nothing else must have been asked for.
+    /// The dispatches since the last look; nothing else must have been asked for, save that losses are remembered.
     pub(super) fn sent(&mut self) -> Vec<Sent> {
-        let commands = self.commands();
+        let mut commands = self.commands();
+        commands.retain(|command| !matches!(command, Command::Lost { .. }));
         commands.into_iter().map(|command| sent(&command).unwrap_or_else(|| panic!("unexpected {command:?}"))).collect()
     }
 

@@ -1,0 +1,184 @@
+//! An engine takes its seat, for the first time or again, and says what it has.
+
+use std::ops::Range;
+
+use super::{
+    Capability, Claim, Command, Time, Verdict,
+    core::Scheduler,
+    engines::{Batch, Duty, Engine, Reach, Retraction, Stage},
+    job::Job,
+    membership::Unseated,
+    order::Entry,
+    pending::{IndexSet, Span},
+    slab::Key,
+};
+use crate::task::{Cause, EngineId};
+
+/// How many batches an engine may bring beside those that it runs and that wait by rule. It may have ended some hundreds whose
+/// outcomes were not kept when a controller ended, each with a report that was not acknowledged; what it says beyond that is not
+/// looked at, and runs again.
+pub(super) const CLAIMS_MAX: usize = 512;
+
+/// A claim that holds.
+struct Adoption {
+    job: Key<Job>,
+    part: usize,
+    /// The tasks whose outcomes are wanted.
+    range: Range<u32>,
+}
+
+impl Scheduler {
+    /// An engine takes its seat, perhaps again, and says which batches it has, in the order in which it runs them. Each is judged:
+    /// the engine keeps it if it still is about queued tasks, and goes on as if it had never been away. If it is still connected
+    /// under this id, what it had is taken back first, without blame: what it does not claim never reached it.
+    ///
+    /// Returns a verdict for each claim. Nonsense is dropped.
+    pub fn engine_rejoined(&mut self, now: Time, id: EngineId, capability: Capability, claims: &[Claim]) -> Vec<Verdict> {
+        self.advance(now);
+        let old = self.engine_keys.get(&id).copied().map(|key| self.unseat(key));
+        let Unseated { batches, thieves, duty, completed } = old.unwrap_or_default();
+        for batch in &batches {
+            self.deactivate(batch);
+            let span = Span { first: batch.next(), count: batch.left(), ..batch.span };
+            self.queue_again(batch.job, batch.part, span);
+        }
+        let kind = self.join_kind(capability);
+        let mut engine = Engine::new(id, kind);
+        engine.completed = completed;
+        // What was queued for it while it was away.
+        engine.pinned = self.absent.remove(&id).unwrap_or_default();
+        let key = self.engines.insert(engine);
+        self.engine_keys.insert(id, key);
+
+        let verdicts = claims.iter().map(|claim| self.judge(key, claim)).collect();
+        self.cancel_again(&batches);
+        if duty == Duty::Draining {
+            self.stop_serving(key);
+        }
+        self.settle_refused(key);
+        self.feed(key);
+        self.go_on_without(&batches, thieves);
+        verdicts
+    }
+
+    fn judge(&mut self, key: Key<Engine>, claim: &Claim) -> Verdict {
+        let Some(adoption) = self.examine(key, claim) else { return Verdict::Dropped };
+        let from = adoption.range.start;
+        self.adopt(key, claim, adoption);
+        Verdict::Kept { from }
+    }
+
+    /// What there is to a claim.
+    fn examine(&self, key: Key<Engine>, claim: &Claim) -> Option<Adoption> {
+        let engine = &self.engines[key];
+        let room = engine.batches.len() < self.settings.prefetch + 1 + CLAIMS_MAX;
+        // A number that was not given out will be, and one that is in use is another batch.
+        let own = claim.batch.0 < self.next_batch && !self.batch_keys.contains_key(&claim.batch);
+        let job_key = *self.job_keys.get(&claim.job)?;
+        let job = &self.jobs[job_key];
+        let (first, end) = (claim.first, claim.end);
+        if !room || !own || first >= end || end > job.total {
+            return None;
+        }
+        let part = job.part_of(first);
+        let state = &job.parts[part];
+        let able = state.pin.is_none_or(|pin| pin == engine.id) && self.kinds[engine.kind].classes.contains(&job.class);
+        let from = state.pending.first_from(first)?;
+        if !able || end > state.end || from >= end || self.is_active(job_key, first..from) {
+            return None;
+        }
+        let losses = all_queued(job, part, from..end)?;
+        // A lower one is an old attempt. One that is lower by one was counted as lost; a greater one knows of losses that were not
+        // kept, of which there cannot be many before a task is poisoned.
+        let attempts = losses.max(1)..=self.settings.poison_losses.max(2).max(losses.saturating_add(1));
+        attempts.contains(&claim.attempt).then_some(Adoption { job: job_key, part, range: from..end })
+    }
+
+    /// Whether a task of the job in `range` is at an engine.
+    fn is_active(&self, key: Key<Job>, range: Range<u32>) -> bool {
+        if range.is_empty() {
+            return false;
+        }
+        for (&first, &engine) in self.jobs[key].batches.range(..range.end).rev() {
+            let held = self.engines[engine].batches.iter().find(|held| held.job == key && held.span.first == first);
+            match held {
+                Some(batch) if batch.span.end() <= range.start => return false,
+                Some(batch) if batch.next() < range.end => return true,
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Makes a claim a batch of the engine.
+    fn adopt(&mut self, engine_key: Key<Engine>, claim: &Claim, Adoption { job: job_key, part, range }: Adoption) {
+        let (first, count, losses) = (range.start, range.end - range.start, claim.attempt - 1);
+        // Who goes on without it goes in no greater company.
+        let span = Span { first, count, losses, limit: if losses == 0 { u32::MAX } else { count } };
+        let job = &mut self.jobs[job_key];
+        let known = job.parts[part].pending.take_out(range.start, range.end);
+        job.queued -= count;
+        job.active += count;
+        job.batches.insert(first, engine_key);
+        let (client, class, id) = (job.client, job.class, job.id);
+        let reach = if job.parts[part].pin.is_some() { Reach::Pinned } else { Reach::Balanced };
+        self.clients[client].queued -= u64::from(count);
+        self.clients[client].active += u64::from(count);
+        if known.iter().any(|span| span.losses < losses) {
+            self.out.push(Command::Lost { job: id, first, count, losses });
+        }
+
+        let engine = &mut self.engines[engine_key];
+        let stage = if claim.started || engine.batches.is_empty() { Stage::Started(self.now) } else { Stage::Waiting };
+        // It is charged when it reports.
+        let (done, busy_us, price_us) = (0, 0, 0);
+        let (retraction, cancelled) = (Retraction::Unasked, IndexSet::default());
+        let batch =
+            Batch { id: claim.batch, job: job_key, part, reach, span, done, busy_us, price_us, stage, retraction, cancelled };
+        let stealable = batch.is_stealable();
+        engine.batches.push_back(batch);
+        self.batch_keys.insert(claim.batch, engine_key);
+        if stealable {
+            self.mark_waiting(class, claim.batch, engine_key);
+        }
+        self.unlist_if_empty(job_key, part);
+    }
+
+    /// What was to be aborted before these batches came back still is, wherever it is now.
+    fn cancel_again(&mut self, batches: &[Batch]) {
+        for batch in batches {
+            for (first, end, cancelled) in batch.cancelled.cut(batch.next(), batch.span.end()) {
+                if cancelled {
+                    self.cancel_queued(batch.job, first, end);
+                    self.cancel_active(batch.job, first, end);
+                }
+            }
+        }
+    }
+
+    /// Ends queued tasks that are bound to an engine which does not run them.
+    fn settle_refused(&mut self, key: Key<Engine>) {
+        let id = self.engines[key].id;
+        let entries: Vec<_> = self.engines[key].pinned.entries().map(|(_, _, entry)| entry).collect();
+        let refused = |entry: &Entry| Some((*entry, self.pin_refusal(id, self.jobs[entry.job].class)?));
+        let refused: Vec<(_, Cause)> = entries.iter().filter_map(refused).collect();
+        for (entry, cause) in &refused {
+            self.settle_part(entry.job, entry.part, cause);
+        }
+        for (entry, _) in refused {
+            self.finish_if_done(entry.job);
+        }
+    }
+}
+
+/// The most losses of these tasks, if all of them are queued.
+fn all_queued(job: &Job, part: usize, range: Range<u32>) -> Option<u32> {
+    let (mut next, mut losses) = (range.start, 0);
+    for span in job.parts[part].pending.from(range.start).take_while(|span| span.first < range.end) {
+        if span.first != next {
+            return None;
+        }
+        (next, losses) = (span.end(), losses.max(span.losses));
+    }
+    (next >= range.end).then_some(losses)
+}

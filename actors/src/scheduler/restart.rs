@@ -1,0 +1,108 @@
+//! A scheduler is started again: its jobs come back from where they were kept, and its engines from wherever they are.
+
+use super::{
+    JobSpec, OpenError, Suspended, Time, Weight,
+    core::{Pause, Scheduler, absent},
+    job::{Intake, Job},
+    pending::Span,
+    slab::Key,
+};
+
+impl Scheduler {
+    /// Gives out no tasks until [`Scheduler::resume`]: nothing is dispatched or asked back, and tasks that are bound to an engine
+    /// which is not there wait for it. Everything else goes on. So engines that come back find their tasks queued.
+    pub fn pause(&mut self) {
+        self.pause = Pause::Paused;
+    }
+
+    /// Gives tasks out again. Those that are bound to engines which have not come fail.
+    pub fn resume(&mut self, now: Time) {
+        self.advance(now);
+        if std::mem::replace(&mut self.pause, Pause::Running) == Pause::Running {
+            return;
+        }
+        let mut ended = Vec::new();
+        for (engine, order) in std::mem::take(&mut self.absent) {
+            ended.extend(order.entries().map(|(_, _, entry)| (entry.job, entry.part, engine)));
+        }
+        // In an order that a test can repeat.
+        ended.sort_unstable();
+        for &(job, part, engine) in &ended {
+            self.settle_part(job, part, &absent(engine));
+        }
+        for (job, ..) in ended {
+            self.finish_if_done(job);
+        }
+        self.feed_all();
+    }
+
+    /// Brings a job back that has `total` tasks so far, of which those in `pending` have no outcome, in ascending order. `weight` is
+    /// that of their arguments. Jobs are to be brought back in the order in which they were submitted.
+    ///
+    /// # Errors
+    /// When the id is in use, a bound of [`Settings`](super::Settings) is reached, or this does not fit together.
+    pub fn restore_job(
+        &mut self,
+        spec: JobSpec,
+        total: u32,
+        closed: bool,
+        weight: Weight,
+        pending: &[Suspended],
+    ) -> Result<(), OpenError> {
+        let id = spec.id;
+        if !is_sound(total, pending) {
+            return Err(OpenError::Contradiction(id));
+        }
+        let key = self.enter_job(spec)?;
+        if total > self.jobs[key].room() {
+            self.forget_empty(key);
+            return Err(OpenError::Contradiction(id));
+        }
+        let queued = pending.iter().map(|run| run.count).sum();
+        let job = &mut self.jobs[key];
+        (job.total, job.done) = (total, total - queued);
+        job.load.add(queued, weight);
+        if closed {
+            job.intake = Intake::Closed;
+        }
+        for run in pending {
+            self.restore_run(key, *run);
+        }
+        self.finish_if_done(key);
+        Ok(())
+    }
+
+    /// Queues tasks of a restored job, part by part.
+    fn restore_run(&mut self, key: Key<Job>, run: Suspended) {
+        let limit = self.limit(run.losses, run.count);
+        let (mut at, end) = (run.first, run.first + run.count);
+        let mut part = self.jobs[key].part_of(at);
+        while at < end {
+            let stop = self.jobs[key].parts[part].end.min(end);
+            if at < stop {
+                self.add(key, part, Span { first: at, count: stop - at, losses: run.losses, limit });
+            }
+            (at, part) = (stop, part + 1);
+        }
+    }
+
+    /// Takes a job back that was entered and never had a task.
+    fn forget_empty(&mut self, key: Key<Job>) {
+        if let Some(job) = self.jobs.remove(key) {
+            self.job_keys.remove(&job.id);
+            self.leave_class(job.class);
+            self.leave_client(job.client);
+        }
+    }
+}
+
+/// Whether these are runs of a job of `total` tasks, in ascending order.
+fn is_sound(total: u32, pending: &[Suspended]) -> bool {
+    let mut from = 0;
+    pending.iter().all(|run| {
+        let end = run.first.checked_add(run.count);
+        let sound = run.count > 0 && run.losses < u32::MAX && from <= run.first && end.is_some_and(|end| end <= total);
+        from = end.unwrap_or(u32::MAX);
+        sound
+    })
+}
