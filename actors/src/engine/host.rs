@@ -12,14 +12,18 @@ use engineroom_runtime::{
     net::{link::Link, tls::ConnectFailure},
     proto::packet::CloseCode,
 };
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::actor::{AwaitIdle, BundleReady, Connected, Disconnected, EngineActor, StopWorkers};
+use super::{
+    actor::{AwaitIdle, BundleReady, Connected, Disconnected, EngineActor, REPORT_DEADLINE, Resume, StopWorkers},
+    holdings::Held,
+};
 use crate::code::{BundleCache, BundlePin, Incoming, target};
 use crate::controller::BundleKeeper;
 use crate::scheduler::SchedulerActor;
-use crate::task::{BundleHash, EngineId};
-use crate::wire::{BUNDLES, Draining, FetchBundle, FetchedPart, Register, Registered, SCHEDULER};
+use crate::task::{BatchId, BundleHash, EngineId};
+use crate::wire::{BUNDLES, Before, Draining, FetchBundle, FetchedPart, HeldBatch, Register, Registered, SCHEDULER};
 
 /// How long the controller may take to answer a registration or send a part of a bundle.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,6 +47,8 @@ pub(crate) struct EngineHost {
     engines: Vec<ActorHandle<EngineActor>>,
     link: Option<Link>,
     ids: Vec<EngineId>,
+    /// The ids that they had at the last controller, or have.
+    former: Vec<EngineId>,
     shared: Arc<Registration>,
     bundles: Arc<BundleCache>,
     fetching: HashMap<BundleHash, Vec<Addr<EngineActor>>>,
@@ -135,7 +141,17 @@ impl EngineHost {
         shared: Arc<Registration>,
         bundles: Arc<BundleCache>,
     ) -> Self {
-        Self { offer, engines, link: None, ids: Vec::new(), shared, bundles, fetching: HashMap::new(), draining: false }
+        Self {
+            offer,
+            engines,
+            link: None,
+            ids: Vec::new(),
+            former: Vec::new(),
+            shared,
+            bundles,
+            fetching: HashMap::new(),
+            draining: false,
+        }
     }
 
     fn fetch(&self, hash: BundleHash, context: &Context<Self>) {
@@ -210,14 +226,26 @@ impl Handler<ControllerUp> for EngineHost {
 
     fn handle(&mut self, ControllerUp(link): ControllerUp, context: &mut Context<Self>) {
         self.link = Some(link.clone());
-        // Before the registration: nothing can be dispatched to an engine that does not know where to report.
-        self.engines.iter().for_each(|engine| engine.addr().do_send(Connected(link.clone())));
         let Offer { engines, thread_bundle, tasks, labels } = self.offer.clone();
+        let former = self.former.clone();
+        // Before the registration: nothing can be dispatched to an engine that does not know where to report.
+        let connected = |engine: &ActorHandle<EngineActor>| engine.addr().send(Connected(link.clone()));
+        let held = join_all(self.engines.iter().map(connected));
         let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
-        let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels, before: None };
-        let (answer, own) = (scheduler.ask(&register, ANSWER_DEADLINE), context.address());
+        let own = context.address();
         actix_rt::spawn(async move {
-            let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
+            let batches = (0..).zip(held.await).flat_map(|(place, held)| {
+                // An engine that has ended has nothing.
+                let held = held.unwrap_or_default();
+                held.into_iter().map(move |(held, started)| {
+                    let Held { batch, job, first, end, attempt, .. } = held;
+                    HeldBatch { place, batch, job, first, end, attempt, started }
+                })
+            });
+            let before = Before { ids: former, batches: batches.collect() };
+            let before = (!before.ids.is_empty()).then_some(before);
+            let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels, before };
+            let answer = scheduler.ask(&register, REPORT_DEADLINE).await.unwrap_or_else(|error| Err(error.to_string()));
             own.do_send(Answered(link, answer));
         });
     }
@@ -231,8 +259,12 @@ impl Handler<Answered> for EngineHost {
             return;
         }
         match answer {
-            Ok(Registered { engines: ids, .. }) => {
-                self.ids = ids.clone();
+            Ok(Registered { engines: ids, kept }) => {
+                let kept: Arc<[(BatchId, u32)]> = kept.into();
+                for (engine, id) in self.engines.iter().zip(&ids) {
+                    engine.addr().do_send(Resume { link: link.id(), engine: *id, kept: kept.clone() });
+                }
+                (self.ids, self.former) = (ids.clone(), ids.clone());
                 self.shared.update(|state| *state = RegistrationState { ids, was_taken: true, ..RegistrationState::default() });
             }
             Err(refused) => {

@@ -115,6 +115,11 @@ impl Slot {
         self.running.as_ref().map(|running| &running.batch.dispatch)
     }
 
+    /// Whether a batch is here and has not begun.
+    pub fn waits(&self, batch: BatchId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.dispatch.batch == batch)
+    }
+
     /// Whether nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.running.is_none() && self.waiting.is_empty()
@@ -219,9 +224,34 @@ impl Slot {
         self.over.push(running.batch.dispatch.batch);
     }
 
-    /// Forgets everything: whoever wanted it is gone.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// A batch is not wanted any more. Says whether it is the one that runs: then its worker is to be stopped.
+    pub fn drop_batch(&mut self, batch: BatchId) -> bool {
+        self.waiting.retain(|waiting| waiting.dispatch.batch != batch);
+        self.over.push(batch);
+        self.running.take_if(|running| running.batch.dispatch.batch == batch).is_some()
+    }
+
+    /// The outcomes of a batch are wanted from that task on only; those before it are not to be run, and not reported. Says
+    /// whether its worker, which is at one of them, is to be stopped.
+    pub fn skip(&mut self, batch: BatchId, from: u32) -> bool {
+        if let Some(running) = self.running.as_mut().filter(|running| running.batch.dispatch.batch == batch) {
+            if running.next >= from {
+                return false;
+            }
+            running.next = from.min(running.batch.end());
+            running.leave_worker();
+            return true;
+        }
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.dispatch.batch == batch) {
+            let (first, end) = (waiting.dispatch.first, waiting.end());
+            let from = from.clamp(first, end);
+            waiting.dispatch.arguments = waiting.dispatch.arguments.slice((from - first) as usize, (end - from) as usize);
+            waiting.dispatch.first = from;
+            if from == end {
+                self.drop_batch(batch);
+            }
+        }
+        false
     }
 }
 
