@@ -19,12 +19,22 @@ pub(super) struct Writer {
     totals: Totals,
     /// Why no new jobs are taken, if that is so.
     refusal: Option<String>,
+    /// To how many pages the file may grow, as on a disk that is full then; 0: without end.
+    #[cfg(test)]
+    pub pages_max: std::sync::Arc<std::sync::atomic::AtomicU32>,
 }
 
 impl Writer {
     pub fn new(connection: Connection, retention: Retention) -> Result<Self, Fault> {
         let totals = Totals::load(&connection)?;
-        Ok(Self { connection, retention, totals, refusal: None })
+        Ok(Self {
+            connection,
+            retention,
+            totals,
+            refusal: None,
+            #[cfg(test)]
+            pages_max: std::sync::Arc::default(),
+        })
     }
 
     pub fn totals(&self) -> Totals {
@@ -38,6 +48,8 @@ impl Writer {
 
     /// Keeps all of them, or none. They are on disk when this returns.
     pub fn commit<'w>(&mut self, writes: impl Iterator<Item = &'w Write>, now_us: u64) -> Result<Vec<Outcome>, Fault> {
+        #[cfg(test)]
+        self.limit_pages();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut group = Group::new(&transaction, self.totals, now_us, self.refusal.as_deref());
         let outcomes = writes.map(|write| group.apply(write)).collect::<Result<Vec<_>, _>>()?;
@@ -77,10 +89,11 @@ impl Writer {
         Ok(dropped)
     }
 
-    /// Lets the file grow to so many pages at most, as on a disk that is full then.
     #[cfg(test)]
-    pub fn limit_pages(&self, pages: u32) {
-        self.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    fn limit_pages(&self) {
+        let pages = self.pages_max.load(std::sync::atomic::Ordering::Relaxed);
+        let pages = if pages == 0 { u32::MAX - 1 } else { pages };
+        self.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).unwrap();
     }
 
     #[cfg(test)]

@@ -4,6 +4,7 @@ mod damage;
 mod durability;
 mod full;
 mod many;
+mod records;
 mod retention;
 
 use std::{
