@@ -9,6 +9,7 @@ mod lifecycle;
 mod loss;
 mod misuse;
 mod programs;
+mod records;
 mod services;
 mod volume;
 
