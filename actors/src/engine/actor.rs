@@ -41,6 +41,9 @@ const REPORT_MARGIN_BYTES: usize = 128;
 /// How many workers of different programs an engine keeps. Starting one takes milliseconds; each costs its memory.
 const WORKERS_MAX: usize = 4;
 
+/// How many workers in a row may be gone before they take a task.
+const GONE_MAX: u32 = 3;
+
 /// What the engines of a node run code in.
 #[derive(Clone, Debug)]
 pub(crate) enum WorkerSetup {
@@ -61,6 +64,8 @@ pub(crate) struct EngineActor {
     next_worker: u64,
     /// The worker that has the piece that runs.
     running_on: Option<u64>,
+    /// So many workers in a row were gone before they took anything.
+    gone: u32,
     /// The running batch waits for this bundle.
     awaited_bundle: Option<BundleHash>,
     /// What the controller does not have yet.
@@ -147,6 +152,7 @@ impl EngineActor {
             workers: Vec::new(),
             next_worker: 0,
             running_on: None,
+            gone: 0,
             awaited_bundle: None,
             holdings: Holdings::default(),
             resumed: false,
@@ -243,10 +249,18 @@ impl EngineActor {
             Ok(()) => {
                 self.running_on = Some(seat.number);
                 self.workers.push(seat);
+                self.gone = 0;
                 Ok(())
             }
             // It has died while it was idle, which is nobody's fault; another takes its place.
-            Err(RunError::Gone) => self.start_worker(program, context),
+            Err(RunError::Gone) if self.gone < GONE_MAX => {
+                self.gone += 1;
+                self.start_worker(program, context)
+            }
+            Err(RunError::Gone) => {
+                self.gone = 0;
+                Err(format!("{GONE_MAX} workers in a row ended before they took a task"))
+            }
             Err(error) => {
                 self.workers.push(seat);
                 Err(format!("the worker does not take the tasks: {error}"))
@@ -321,7 +335,14 @@ impl EngineActor {
     /// Stops the worker if the task that it is at is to be stopped. A dropped worker is killed and not heard of any more, so
     /// that the next piece can be given to another at once. A thread cannot be stopped; it skips what it has not begun.
     fn stop_if_due(&mut self, context: &mut Context<Self>) {
-        let Some(number) = self.running_on else { return };
+        let Some(number) = self.running_on else {
+            // The program is on its way; what is to be stopped need not wait for it.
+            if self.awaited_bundle.is_some() && self.slot.is_at_stopped() {
+                self.awaited_bundle = None;
+                self.run_piece(context);
+            }
+            return;
+        };
         if matches!(self.setup, WorkerSetup::Process) && self.slot.is_at_stopped() {
             self.drop_worker(number);
             self.slot.worker_left();

@@ -123,11 +123,6 @@ impl Holdings {
         dropped
     }
 
-    /// The first task of a batch that is still wanted; `None` for a batch that is not here.
-    pub fn wanted_from(&self, batch: BatchId) -> Option<u32> {
-        self.batches.iter().find(|held| held.batch == batch).map(|held| held.first)
-    }
-
     /// Whether there is nothing that the controller does not have.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.reports() == 0
@@ -213,8 +208,6 @@ mod tests {
         assert_eq!(dropped, [BatchId(2)]);
         assert_eq!(pending(&holdings), [(1, vec![12, 13, 14])]);
         assert_eq!(stated(&mut holdings), [(1, 12, 16), (4, 0, 1)], "what came since is no matter of that answer");
-        assert_eq!(holdings.wanted_from(BatchId(1)), Some(12));
-        assert_eq!(holdings.wanted_from(BatchId(3)), None);
     }
 
     #[test]

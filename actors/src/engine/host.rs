@@ -9,7 +9,10 @@ use std::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
     actor::{ActorHandle, RemoteAddr},
-    net::{link::Link, tls::ConnectFailure},
+    net::{
+        link::{AskError, Link, SendError},
+        tls::ConnectFailure,
+    },
     proto::packet::CloseCode,
 };
 use futures_util::future::join_all;
@@ -52,6 +55,8 @@ pub(crate) struct EngineHost {
     shared: Arc<Registration>,
     bundles: Arc<BundleCache>,
     fetching: HashMap<BundleHash, Vec<Addr<EngineActor>>>,
+    /// Those of them that wait for the link.
+    parked: Vec<BundleHash>,
     /// The node is ending.
     draining: bool,
 }
@@ -119,7 +124,23 @@ pub(crate) struct NeedBundle {
 #[rtype(result = "()")]
 struct Fetched {
     hash: BundleHash,
-    bundle: Result<BundlePin, String>,
+    bundle: Result<BundlePin, FetchError>,
+}
+
+/// Why a bundle is not here.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    /// The link to the controller is down: it is asked for again when it is back.
+    #[error("the link to the controller is down")]
+    LinkDown,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for FetchError {
+    fn from(text: String) -> Self {
+        Self::Failed(text)
+    }
 }
 
 /// Takes nothing new; `idle` hears when all engines have finished and everything is acknowledged.
@@ -150,6 +171,7 @@ impl EngineHost {
             shared,
             bundles,
             fetching: HashMap::new(),
+            parked: Vec::new(),
             draining: false,
         }
     }
@@ -160,7 +182,7 @@ impl EngineHost {
         actix_rt::spawn(async move {
             let bundle = match keeper {
                 Some(keeper) => fetch_bundle(&keeper, hash, bundles).await,
-                None => Err("the link to the controller is down".into()),
+                None => Err(FetchError::LinkDown),
             };
             own.do_send(Fetched { hash, bundle });
         });
@@ -178,7 +200,7 @@ async fn fetch_bundle(
     keeper: &RemoteAddr<BundleKeeper>,
     hash: BundleHash,
     bundles: Arc<BundleCache>,
-) -> Result<BundlePin, String> {
+) -> Result<BundlePin, FetchError> {
     let cache = bundles.clone();
     if let Some(cached) = blocking(move || Ok(cache.pin(hash))).await? {
         return Ok(cached);
@@ -187,10 +209,13 @@ async fn fetch_bundle(
     let mut offset = 0;
     loop {
         let part = keeper.ask(&FetchBundle { hash, offset, bytes_max: PART_BYTES }, ANSWER_DEADLINE).await;
-        let FetchedPart { bundle_bytes, data } = part.map_err(|error| format!("the program could not be fetched: {error}"))??;
+        let FetchedPart { bundle_bytes, data } = part.map_err(|error| match error {
+            AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. }) => FetchError::LinkDown,
+            error => FetchError::Failed(format!("the program could not be fetched: {error}")),
+        })??;
         let next = offset + data.len() as u64;
         if data.is_empty() {
-            return Err("the controller sent an empty part of the program".into());
+            return Err("the controller sent an empty part of the program".to_owned().into());
         }
         let (cache, begun) = (bundles.clone(), incoming.take());
         let write = move || {
@@ -226,6 +251,9 @@ impl Handler<ControllerUp> for EngineHost {
 
     fn handle(&mut self, ControllerUp(link): ControllerUp, context: &mut Context<Self>) {
         self.link = Some(link.clone());
+        for hash in std::mem::take(&mut self.parked) {
+            self.fetch(hash, context);
+        }
         let Offer { engines, thread_bundle, tasks, labels } = self.offer.clone();
         let former = self.former.clone();
         // Before the registration: nothing can be dispatched to an engine that does not know where to report.
@@ -307,7 +335,16 @@ impl Handler<NeedBundle> for EngineHost {
 impl Handler<Fetched> for EngineHost {
     type Result = ();
 
-    fn handle(&mut self, Fetched { hash, bundle }: Fetched, _: &mut Context<Self>) {
+    fn handle(&mut self, Fetched { hash, bundle }: Fetched, context: &mut Context<Self>) {
+        if let Err(FetchError::LinkDown) = bundle {
+            // By another link at once, else when there is one.
+            match self.link.as_ref().is_some_and(Link::is_up) {
+                true => self.fetch(hash, context),
+                false => self.parked.push(hash),
+            }
+            return;
+        }
+        let bundle = bundle.map_err(|error| error.to_string());
         for engine in self.fetching.remove(&hash).unwrap_or_default() {
             engine.do_send(BundleReady { hash, bundle: bundle.clone() });
         }

@@ -22,6 +22,12 @@ const DETAILS_BYTES_MAX: usize = 4 << 20;
 /// What is left in any case of a text that many failures have, in bytes: a sentence.
 const DETAIL_BYTES_MIN: usize = 256;
 
+/// How a worker ends that was killed from outside; programs do not do this to themselves.
+const KILLED: WorkerExit = WorkerExit::Signal(9);
+
+/// How many times in a row a worker may be killed before its task is held to be the reason: it may be what needs the memory.
+const KILLS_MAX: u32 = 2;
+
 /// The batches of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
@@ -57,6 +63,8 @@ struct Running {
     at: Option<u32>,
     /// The worker reports each task before it starts the next, so that a crash has one possible culprit.
     careful: bool,
+    /// Since the last outcome, so many workers were killed from outside.
+    kills: u32,
 }
 
 /// What a slot wants done next.
@@ -133,7 +141,7 @@ impl Slot {
         }
         let Some(batch) = self.waiting.pop_front() else { return false };
         let next = batch.dispatch.first;
-        self.running = Some(Running { batch, next, piece_end: next, at: None, careful: false });
+        self.running = Some(Running { batch, next, piece_end: next, at: None, careful: false, kills: 0 });
         true
     }
 
@@ -164,6 +172,7 @@ impl Slot {
             return None;
         }
         running.next += count;
+        running.kills = 0;
         let report = Report { engine: running.batch.dispatch.engine, batch, first, outcomes };
         Some((report, running.next == running.piece_end))
     }
@@ -196,6 +205,11 @@ impl Slot {
     /// the rest of the batch is run again, task by task.
     pub fn worker_crashed(&mut self, exit: WorkerExit, last_output: &str, reports: &mut Vec<Report>) {
         let Some(running) = self.running.as_mut() else { return };
+        if exit == KILLED && running.kills < KILLS_MAX {
+            // By a person, or by a system that has no memory left: the task is tried again.
+            running.kills += 1;
+            return running.leave_worker();
+        }
         let alone = running.piece_end - running.next <= 1;
         if alone || running.careful || running.at == Some(running.next) {
             let cause = Cause::WorkerCrashed { exit, last_output: last_output.to_owned() };

@@ -2,6 +2,8 @@
 
 mod access;
 mod certificates;
+mod chance;
+mod chaos;
 mod clients;
 mod failures;
 mod hostile;
@@ -10,6 +12,7 @@ mod loss;
 mod misuse;
 mod programs;
 mod records;
+mod restart;
 mod services;
 mod volume;
 
