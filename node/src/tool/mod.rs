@@ -1,10 +1,20 @@
 //! The program `engineroom`.
 
+mod abort;
 mod cert;
 mod config;
+mod fetch;
+mod filter;
+mod lines;
+mod reach;
+mod resubmit;
+mod results;
+mod select;
 mod start;
 mod status;
 mod stop;
+mod tasks;
+mod value;
 
 use std::process::ExitCode;
 
@@ -22,6 +32,8 @@ Examples:
   engineroom start                        a controller and one engine a core, until Ctrl-C
   engineroom start -n 4 --daemonize       the same in the background, with 4 engines
   engineroom status                       what engines and clients do
+  engineroom tasks --state failed         what failed, and why
+  engineroom results export               what became of all tasks, as JSON lines
   engineroom stop                         ends what runs on the profile
   engineroom engine --connection engine.json
                                           more engines, from another machine that was given that file
@@ -49,6 +61,14 @@ enum Command {
     Stop(stop::StopArgs),
     /// Show what engines and clients do, and why anything waits
     Status(status::StatusArgs),
+    /// List tasks, those of the newest job first
+    Tasks(tasks::TasksArgs),
+    /// Get, export and purge what became of tasks
+    Results(results::ResultsArgs),
+    /// Submit tasks again, as new ones
+    Resubmit(resubmit::ResubmitArgs),
+    /// Abort tasks that have not ended
+    Abort(abort::AbortArgs),
     /// Show the settings in force, and where each comes from
     Config(config::ConfigArgs),
     /// Make, list and revoke certificates: who may join the cluster
@@ -104,6 +124,10 @@ impl Command {
             Command::Start(args) => args.run(matches),
             Command::Stop(args) => args.run(matches),
             Command::Status(args) => args.run(matches),
+            Command::Tasks(args) => args.run(matches),
+            Command::Results(args) => args.run(matches),
+            Command::Resubmit(args) => args.run(matches),
+            Command::Abort(args) => args.run(matches),
             Command::Config(args) => args.run(matches),
             Command::Cert(args) => args.run(matches),
             Command::Controller(args) => args.run(matches),
@@ -144,11 +168,21 @@ mod tests {
 
     #[test]
     fn lines_of_the_help_are_understood() {
-        for line in EXAMPLES.lines().filter(|line| line.starts_with("  engineroom")) {
-            let command = line.trim().split("  ").next().unwrap();
+        let mut lines = Vec::new();
+        examples(&Tool::command(), &mut lines);
+        assert!(lines.len() > 20, "{lines:?}");
+        for line in lines {
+            let command = line.trim().split("  ").next().unwrap().split(" > ").next().unwrap();
             let parsed =
                 Tool::command().mut_subcommands(|sub| sub.mut_args(|arg| arg.env(None))).try_get_matches_from(command.split(' '));
-            assert!(parsed.is_ok(), "{command}");
+            assert!(parsed.is_ok(), "{command}: {parsed:?}");
         }
+    }
+
+    /// The lines with commands in the help of a command, and of those below it.
+    fn examples(command: &clap::Command, lines: &mut Vec<String>) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        lines.extend(help.lines().filter(|line| line.starts_with("  engineroom")).map(str::to_owned));
+        command.get_subcommands().for_each(|command| examples(command, lines));
     }
 }

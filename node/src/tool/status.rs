@@ -1,15 +1,12 @@
 //! `engineroom status`.
 
-use std::{fmt::Write, path::PathBuf, sync::mpsc, thread, time::Duration};
+use std::{fmt::Write, sync::mpsc, thread, time::Duration};
 
 use clap::{ArgMatches, Args};
-use engineroom::{Client, ClientStatus, ClusterStatus, ConnectionFile, EngineState, EngineStatus, Profile};
+use engineroom::{Client, ClientStatus, ClusterStatus, ConnectionFile, EngineState, EngineStatus};
 
-use crate::{
-    args::ProfileArgs,
-    failure::{Exit, Failure, say},
-    run_file,
-};
+use super::reach::ReachArgs;
+use crate::failure::{Failure, say};
 
 /// How long the controller may take to answer. A live one takes milliseconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
@@ -30,39 +27,20 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// The client connection file of the cluster [default: security/client.json of the profile]
-    #[arg(long, value_name = "FILE")]
-    connection: Option<PathBuf>,
     #[command(flatten)]
-    profile: ProfileArgs,
+    reach: ReachArgs,
 }
 
 impl StatusArgs {
     /// Prints the cluster's status.
     pub(crate) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
-        let profile = self.profile.resolve(matches)?;
-        let own = self.connection.is_none();
-        let file = self.connection.map_or_else(|| own_file(&profile), Ok)?;
-        let connection = ConnectionFile::load(file).map_err(Failure::connection)?;
-        let status = ask(connection).map_err(|failure| if own { add_advice(failure, &profile) } else { failure })?;
+        let status = self.reach.ask(matches, ask)?;
         match self.json {
             true => say(&format!("{}\n", serde_json::to_string_pretty(&status).map_err(Failure::internal)?)),
             false => say(&shown(&status)),
         }
         Ok(())
     }
-}
-
-fn own_file(profile: &Profile) -> Result<PathBuf, Failure> {
-    let file = profile.client_connection_file();
-    if file.exists() {
-        return Ok(file);
-    }
-    Err(Failure::connection(format!(
-        "no cluster has been started on profile {} ({}): start one with `engineroom start`, or give --connection FILE",
-        profile.name(),
-        profile.dir().display()
-    )))
 }
 
 fn ask(connection: ConnectionFile) -> Result<ClusterStatus, Failure> {
@@ -73,17 +51,6 @@ fn ask(connection: ConnectionFile) -> Result<ClusterStatus, Failure> {
     });
     let silent = || Failure::connection(format!("the controller did not answer within {} s", ANSWER_TIMEOUT.as_secs()));
     told.recv_timeout(ANSWER_TIMEOUT).map_err(|_| silent())?
-}
-
-/// A controller that does not answer is most often one that does not run.
-fn add_advice(failure: Failure, profile: &Profile) -> Failure {
-    let runs = run_file::holder(&run_file::controller(profile));
-    if failure.exit != Exit::Connection || !matches!(runs, Ok(None)) {
-        return failure;
-    }
-    let (name, dir, said) = (profile.name(), profile.dir().display(), &failure.message);
-    let advice = format!("on this machine no controller runs on profile {name} ({dir}): `engineroom start` starts one");
-    Failure { message: format!("{said} ({advice})"), ..failure }
 }
 
 fn shown(status: &ClusterStatus) -> String {
@@ -220,14 +187,6 @@ cluster lab, version 0.1.0, up 1 h 2 min; 1 job held, 2.0 KiB of results
     fn an_empty_cluster_has_no_tables() {
         let empty = ClusterStatus { engines: Vec::new(), clients: Vec::new(), ..status() };
         assert!(shown(&empty).ends_with("\n\n0 engines\n\n0 clients\n"), "{}", shown(&empty));
-    }
-
-    #[test]
-    fn a_profile_that_was_never_started_is_told() {
-        let place = tempfile::tempdir().unwrap();
-        let failure = own_file(&Profile::in_dir(place.path())).expect_err("no file");
-        assert_eq!(failure.exit, Exit::Connection);
-        assert!(failure.message.contains("engineroom start"), "{failure}");
     }
 
     #[test]

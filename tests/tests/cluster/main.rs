@@ -11,6 +11,7 @@ mod lifecycle;
 mod loss;
 mod misuse;
 mod programs;
+mod records;
 mod restart;
 mod services;
 mod volume;
