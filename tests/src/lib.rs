@@ -3,14 +3,20 @@
 //! A [`Lab`] is a temporary directory with a profile. It starts programs as [`Process`]es, which are killed when they are
 //! dropped; when a test fails, what they wrote is part of its output. Every wait has a bound, and none has a fixed length.
 
+mod disk;
 mod lab;
+mod network;
 mod outcome;
 mod process;
+mod relay;
 mod system;
 
+pub use disk::SmallDisk;
 pub use lab::Lab;
-pub use outcome::{Outcome, outcomes};
+pub use network::Network;
+pub use outcome::{Outcome, assert_squares, outcomes, recorded};
 pub use process::{Finished, Process};
+pub use relay::Relay;
 pub use system::{memory_now_mib, memory_peak_mib, process_exists};
 
 use std::{
@@ -34,6 +40,11 @@ pub fn rounds(usual: usize) -> usize {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("ENGINEROOM_ROUNDS={text:?} is not a number")),
         Err(_) => usual,
     }
+}
+
+/// Whether tests take their time: `ENGINEROOM_LONG` is set, and is not 0.
+pub fn is_long() -> bool {
+    std::env::var("ENGINEROOM_LONG").is_ok_and(|text| text != "0")
 }
 
 /// Waits until `look` finds something, for at most [`SOON`].

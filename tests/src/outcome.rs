@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use engineroom::{AsyncResult, Shape, TaskError, TaskMetadata};
+use engineroom::{AsyncResult, Client, JobId, MessageId, Shape, TaskError, TaskFilter, TaskMetadata, TaskState};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// How many records are asked for at once.
+const PAGE: u32 = 1000;
 
 /// What became of one task.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +55,14 @@ impl<R> Outcome<R> {
         }
     }
 
+    /// The job of these tasks, of which there is at least one.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn job(outcomes: &[Self]) -> JobId {
+        outcomes[0].id.parse::<MessageId>().expect("a message id").job
+    }
+
     /// How many tasks each engine has ended.
     pub fn by_engine(outcomes: &[Self]) -> BTreeMap<u32, usize> {
         let mut counts = BTreeMap::new();
@@ -60,4 +71,34 @@ impl<R> Outcome<R> {
         }
         counts
     }
+}
+
+/// What the controller has recorded of a job: the index and state of each task that it knows.
+///
+/// # Errors
+/// When the controller cannot be asked.
+pub fn recorded(client: &Client, job: JobId) -> engineroom::Result<Vec<(u32, TaskState)>> {
+    let filter = TaskFilter { job: Some(job), ..TaskFilter::default() };
+    let (mut recorded, mut after) = (Vec::new(), None);
+    loop {
+        let (records, next) = client.query(&filter, after, PAGE)?;
+        recorded.extend(records.into_iter().map(|record| (record.id.index, record.state)));
+        after = next;
+        if after.is_none() {
+            return Ok(recorded);
+        }
+    }
+}
+
+/// All tasks of a map of squares are right, and each has one recorded outcome.
+///
+/// # Panics
+/// When that is not so.
+pub fn assert_squares(outcomes: &[Outcome<u64>], recorded: &[(u32, TaskState)], tasks: u32) {
+    assert_eq!(outcomes.len(), tasks as usize);
+    for (number, outcome) in (0..).zip(outcomes) {
+        assert_eq!(outcome.result, Ok(number * number), "{}", outcome.id);
+    }
+    let expected: Vec<_> = (0..tasks).map(|index| (index, TaskState::Succeeded)).collect();
+    assert_eq!(recorded, expected, "one recorded outcome a task");
 }

@@ -13,6 +13,9 @@ use serde::de::DeserializeOwned;
 
 use crate::{SOON, wait_for};
 
+/// Why no line comes any more.
+const ENDED: &str = "its output has ended";
+
 /// A running program. Killed when dropped; if the test has failed, what it wrote is shown.
 pub struct Process {
     name: String,
@@ -77,6 +80,18 @@ impl Process {
     pub fn wait_line(&self, text: &str) -> String {
         let found = self.out.wait_line(text);
         found.unwrap_or_else(|why| panic!("{}: no line with {text:?} ({why})", self.name))
+    }
+
+    /// Waits until a line of its standard output contains `text`. False if it ends without it.
+    ///
+    /// # Panics
+    /// When neither happens within [`SOON`].
+    pub fn has_line_or_ends(&self, text: &str) -> bool {
+        match self.out.wait_line(text) {
+            Ok(_) => true,
+            Err(ENDED) => false,
+            Err(why) => panic!("{}: no line with {text:?} ({why})", self.name),
+        }
     }
 
     /// What it has written to its standard error so far.
@@ -201,7 +216,7 @@ impl Stream {
     fn wait_line(&self, text: &str) -> Result<String, &'static str> {
         let find = |state: &StreamState| state.text.lines().find(|line| line.contains(text)).map(str::to_owned);
         let state = self.wait_while(SOON, |state| find(state).is_none() && !state.ended);
-        find(&state).ok_or(if state.ended { "its output has ended" } else { "in time" })
+        find(&state).ok_or(if state.ended { ENDED } else { "in time" })
     }
 
     fn wait_end(&self, limit: Duration) -> bool {

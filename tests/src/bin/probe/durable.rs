@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use engineroom::Result;
-use engineroom_tests::{SOON, outcomes};
+use engineroom::{JobId, Result};
+use engineroom_tests::{SOON, outcomes, recorded};
 
 use crate::{Options, print};
 
@@ -64,5 +64,33 @@ pub fn many(options: &Options) -> Result<()> {
     }
     fs::write(&options.arguments[2], job.to_string()).expect("written");
     print(&next);
+    Ok(())
+}
+
+/// Sleeps, and repeats a letter that its number picks.
+fn text((number, millis, bytes): (u64, u64, u64)) -> String {
+    thread::sleep(Duration::from_millis(millis));
+    letter(number).to_string().repeat(bytes as usize)
+}
+
+fn letter(number: u64) -> char {
+    char::from(b'a' + (number % 26) as u8)
+}
+
+/// `texts TASKS MILLIS BYTES FILE`: results of that many bytes. Writes the job's id to a file and prints how many are right.
+pub fn texts(options: &Options) -> Result<()> {
+    let [tasks, millis, bytes] = [1, 2, 3].map(|place| options.number(place));
+    let map = options.client()?.load_balanced_view().map(text, (0..tasks).map(|number| (number, millis, bytes)));
+    fs::write(&options.arguments[4], map.message_ids()[0].job.to_string()).expect("written");
+    println!("submitted");
+    let right = |(number, text): (u64, &String)| text.len() as u64 == bytes && text.chars().all(|c| c == letter(number));
+    print(&(0..).zip(&map.get()?).filter(|pair| right(*pair)).count());
+    Ok(())
+}
+
+/// `recorded JOB`: the index and state of each task of a job.
+pub fn show_recorded(options: &Options) -> Result<()> {
+    let job: JobId = options.arguments[1].parse().unwrap_or_else(|_| panic!("{:?} is the id of a job", options.arguments[1]));
+    print(&recorded(&options.client()?, job)?);
     Ok(())
 }

@@ -41,6 +41,8 @@ fn run(options: &Options) -> Result<()> {
         "sleep-map" => work::sleep_map(options),
         "logged-map" => durable::logged_map(options),
         "many" => durable::many(options),
+        "texts" => durable::texts(options),
+        "recorded" => durable::show_recorded(options),
         "leave" => durable::leave(options),
         "big" => work::big(options),
         "flood" => work::flood(options),
