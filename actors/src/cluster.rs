@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::client::{CONNECT_TIMEOUT, Client, Target};
 use crate::code::Tasks;
-use crate::controller::{Controller, ControllerConfig};
+use crate::controller::{Controller, ControllerConfig, StoreConfig};
 use crate::engine::worker::abort_if_worker;
 use crate::engine::{EngineConfig, EngineNode, WorkerKind};
 use crate::error::{Error, Result};
@@ -60,7 +60,8 @@ impl Cluster {
         let directory = directory.map_err(|error| Error::Start(format!("no temporary directory could be made: {error}")))?;
         let profile = Profile::in_dir(directory.path().join("local"));
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let controller = Controller::start(&profile, ControllerConfig { listen, ..ControllerConfig::default() })?;
+        let controller =
+            Controller::start(&profile, ControllerConfig { listen, store: StoreConfig::Memory, ..ControllerConfig::default() })?;
         let config = EngineConfig {
             engines,
             worker: WorkerKind::Thread,

@@ -74,6 +74,9 @@ pub enum Error {
     /// A request to the controller has no answer.
     #[error("the controller gave no answer: {0}")]
     NoAnswer(String),
+    /// The controller's result store does not do what was asked for; the text says why, and what to do.
+    #[error("{0}")]
+    Store(String),
     /// The client was closed.
     #[error(
         "the client has been closed; what it had submitted goes on, and a new client can get its results by their message ids"

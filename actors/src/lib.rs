@@ -47,21 +47,35 @@ mod task;
 mod wire;
 
 pub use client::{
-    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, InOrder, LazyMap, LoadBalancedView, One,
-    Progress, Shape, Target, TaskMetadata,
+    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, History, InOrder, LazyMap,
+    LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
 };
 pub use cluster::Cluster;
 pub use code::{BundleError, CacheError, TaskName, Tasks};
-pub use controller::{Controller, ControllerConfig, ControllerError};
+pub use controller::{Controller, ControllerConfig, ControllerError, StoreConfig};
 pub use engine::worker::{TaskContext, init, init_with};
 pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};
 pub use engineroom_runtime::net::connection_file::{ConnectionFile, ConnectionFileError};
 pub use engineroom_runtime::node::DrainReport;
 pub use error::{Error, Result};
 pub use profile::{Profile, ProfileError};
+pub use results::{Retention, StoreError};
 pub use status::{ClientStatus, ClusterStatus, EngineInfo, EngineState, EngineStatus, StatusCounts};
-pub use task::{BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskOutput, WorkerExit};
+pub use task::{
+    BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskFilter, TaskOutput, TaskRecord, TaskState, WorkerExit,
+};
 pub use wire::AbortCounts;
+
+/// The certificates of a cluster: made, listed and revoked on the files of a profile.
+pub mod certificates {
+    pub use engineroom_runtime::net::{
+        authority::{AUTHORITY_DAYS, CERTIFICATE_DAYS},
+        certificate::Serial,
+        certificates::{CertificatesError, Listed, Request, State, connection_path, issue, list, revoke},
+        identity::Role,
+        ledger::Issued,
+    };
+}
 
 /// What most programs need.
 pub mod prelude {

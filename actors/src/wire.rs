@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Function;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
-use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId, Outcomes, Packed};
+use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId, MessageId, Outcomes, Packed, TaskFilter, TaskRecord};
 
 /// The scheduler, on the controller's node.
 pub(crate) const SCHEDULER: ActorId = ActorId(1);
@@ -165,6 +165,88 @@ pub(crate) struct QueryStatus {
     pub runs: Vec<(JobId, u32, u32)>,
 }
 remote_message!(QueryStatus, "query-status", StatusCounts);
+
+/// Why a store did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum StoreRefusal {
+    /// It is not there: it never was, is another owner's, or has been forgotten.
+    #[error(
+        "the controller does not know job {0}, or not all of its tasks: it was submitted elsewhere, by another owner, or was dropped since"
+    )]
+    Unknown(JobId),
+    /// So many of the tasks have not ended.
+    #[error("{0} of the tasks have not ended: abort them, or wait for them")]
+    Pending(u64),
+    /// This store cannot; the text says why, and what to do.
+    #[error("{0}")]
+    NotHere(String),
+    /// Too much is asked for at once; the text says what.
+    #[error("{0}")]
+    TooMuch(String),
+}
+
+/// Client to store: answer when all of these tasks have ended. Given up when the link ends.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AwaitEnd {
+    pub runs: Vec<(JobId, u32, u32)>,
+}
+remote_message!(AwaitEnd, "await-end", Result<(), StoreRefusal>);
+
+/// Client to store: with what were these tasks submitted?
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FetchTasks {
+    pub job: JobId,
+    /// First index and count of each run, ascending.
+    pub ranges: Vec<(u32, u32)>,
+}
+remote_message!(FetchTasks, "fetch-tasks", Result<FetchedTasks, StoreRefusal>);
+
+/// With what tasks were submitted.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FetchedTasks {
+    pub header: JobHeader,
+    /// First index, and the arguments from there on. Only tasks that were asked for, ascending.
+    pub runs: Vec<(u32, Packed)>,
+    /// Where to go on: tasks from this index on are not among `runs`. `None` if this is all.
+    pub next: Option<u32>,
+}
+
+/// Client to store: drop the outcomes and arguments of these tasks, all of which must have ended. Answers how many there were.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Purge {
+    pub runs: Vec<(JobId, u32, u32)>,
+}
+remote_message!(Purge, "purge", Result<u64, StoreRefusal>);
+
+/// Client to store: drop the outcomes and arguments of this owner's jobs that ended before that time. Answers how many tasks
+/// there were.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PurgeOlder {
+    pub shard: u32,
+    /// Microseconds since the Unix epoch.
+    pub before_us: u64,
+}
+remote_message!(PurgeOlder, "purge-older", Result<u64, StoreRefusal>);
+
+/// Client to store: tell of these tasks, those of the newest job first, within a job by index.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct QueryTasks {
+    pub shard: u32,
+    pub filter: TaskFilter,
+    /// Those that come after this one.
+    pub after: Option<MessageId>,
+    /// At most so many; a store may have a bound of its own.
+    pub limit: u32,
+}
+remote_message!(QueryTasks, "query-tasks", Result<TaskPage, StoreRefusal>);
+
+/// Some of the tasks that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TaskPage {
+    pub records: Vec<TaskRecord>,
+    /// Where to go on, even if `records` is empty: a page looks at a bounded number of tasks. `None` if there are no more.
+    pub next: Option<MessageId>,
+}
 
 /// Store to client: results.
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 use clap::{ArgMatches, Args, parser::ValueSource};
 use engineroom::{
     Profile, WorkerKind,
-    profile::{EngineCount, Host},
+    profile::{EngineCount, Host, KeepDays, KeepGib, StoreKind},
 };
 
 use crate::failure::Failure;
@@ -54,6 +54,25 @@ pub(crate) struct ControllerArgs {
     /// What connection files tell other machines to dial [default: the address it listens on]
     #[arg(long, value_name = "HOST[:PORT]", env = "ENGINEROOM_ADVERTISE", hide_env_values = true)]
     pub(crate) advertise: Option<Host>,
+
+    /// Where jobs and results are kept [default: sqlite]
+    ///
+    /// `sqlite` keeps them in the profile's state/: what is acknowledged is on disk, and outlives the controller.
+    /// `memory` is faster, and gone with the controller.
+    #[arg(verbatim_doc_comment, long, value_name = "sqlite|memory", env = "ENGINEROOM_STORE", hide_env_values = true)]
+    pub(crate) store: Option<StoreKind>,
+
+    /// Keep results and arguments for so many days after the end of their tasks [default: 30]
+    #[arg(long, value_name = "DAYS", env = "ENGINEROOM_KEEP_DAYS", hide_env_values = true)]
+    pub(crate) keep_days: Option<KeepDays>,
+
+    /// Keep no more than this; what was fetched longest ago goes first [default: 16]
+    #[arg(long, value_name = "GIB", env = "ENGINEROOM_KEEP_GIB", hide_env_values = true)]
+    pub(crate) keep_gib: Option<KeepGib>,
+
+    /// Keep results that nobody has fetched for so many days even if there is too much [default: 7]
+    #[arg(long, value_name = "DAYS", env = "ENGINEROOM_KEEP_UNFETCHED_DAYS", hide_env_values = true)]
+    pub(crate) keep_unfetched_days: Option<KeepDays>,
 }
 
 /// What only engine nodes have.
@@ -188,7 +207,7 @@ mod tests {
     fn every_option_has_the_variable_of_its_id() {
         let command = All::command();
         let options: Vec<_> = command.get_arguments().filter(|arg| arg.get_id() != "help").collect();
-        assert_eq!(options.len(), 10);
+        assert_eq!(options.len(), 14);
         for arg in options {
             let expected = format!("ENGINEROOM_{}", arg.get_id().as_str().to_uppercase());
             assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "{}", arg.get_id());
@@ -198,11 +217,12 @@ mod tests {
 
     #[test]
     fn good_options_are_understood() {
-        let line =
-            "x --listen 0.0.0.0:1 --advertise head -n 3 --worker thread --label gpu=a100 --label site=a=b --connect-timeout 5";
+        let line = "x --listen 0.0.0.0:1 --advertise head --store memory --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --connect-timeout 5";
         let (all, _) = parse(line).unwrap();
         assert_eq!(all.controller.listen, Some("0.0.0.0:1".parse().unwrap()));
         assert_eq!(all.controller.advertise.unwrap().as_str(), "head");
+        assert_eq!(all.controller.store, Some(StoreKind::Memory));
+        assert_eq!(all.controller.keep_days.map(KeepDays::get), Some(9));
         assert_eq!(all.engine.engines.map(EngineCount::get), Some(3));
         assert_eq!(all.engine.worker_kind, Some(WorkerKind::Thread));
         assert_eq!(all.engine.labels, [Label::new("gpu", "a100").unwrap(), Label::new("site", "a=b").unwrap()]);
@@ -215,6 +235,9 @@ mod tests {
             ("x --listen here", "invalid socket address"),
             ("x --listen 127.0.0.1", "invalid socket address"),
             ("x --advertise http://head", "is not HOST or HOST:PORT"),
+            ("x --store paper", "sqlite or memory"),
+            ("x --keep-days 0", "0 days: it takes 1 to 36500"),
+            ("x --keep-gib much", "is not a number of GiB"),
             ("x -n 0", "a node has 1 to 1024"),
             ("x -n -1", "a node has 1 to 1024"),
             ("x --engines many", "is not a number of engines"),

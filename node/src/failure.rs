@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use engineroom::{ControllerError, EngineError, Error};
+use engineroom::{ControllerError, EngineError, Error, certificates::CertificatesError};
 
 /// The end of a program that could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +74,18 @@ impl From<Error> for Failure {
 impl From<ControllerError> for Failure {
     fn from(error: ControllerError) -> Self {
         match error {
-            ControllerError::Security(_) => Failure::connection(error),
+            ControllerError::Security(_) | ControllerError::Revocations(_) => Failure::connection(error),
+            _ => Failure::internal(error),
+        }
+    }
+}
+
+impl From<CertificatesError> for Failure {
+    fn from(error: CertificatesError) -> Self {
+        use CertificatesError as E;
+        match error {
+            E::NoCluster { .. } => Failure::connection(error),
+            E::Controller | E::AdminRole | E::Days(_) | E::Name(_) | E::Ambiguous { .. } => Failure::usage(error),
             _ => Failure::internal(error),
         }
     }

@@ -19,6 +19,9 @@ use crate::failure::Failure;
 /// How long a node that was told to stop goes on with what it runs.
 pub(crate) const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long a node that was cut off from its cluster goes on: nobody takes what it still does.
+const CUT_OFF_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How many signals are remembered: one drains, another ends at once, more make no difference.
 const SIGNALS_KEPT: usize = 2;
 
@@ -37,6 +40,11 @@ pub(crate) struct Running {
 pub(crate) trait Life {
     /// Whether it has not ended by itself.
     fn is_running(&self) -> bool;
+
+    /// Why it has no use any more and is to be ended, if so.
+    fn cut_off(&self) -> Option<Failure> {
+        None
+    }
 
     /// Ends it in order, within this time. An error says what was left unfinished.
     fn shutdown(self: Box<Self>, deadline: Duration) -> Result<(), String>;
@@ -90,12 +98,17 @@ async fn supervise(
             }
             while node.is_running() {
                 match stopped.recv_timeout(LOOK_INTERVAL) {
-                    Ok(()) => return drop(drained.send(node.shutdown(DRAIN_DEADLINE))),
+                    Ok(()) => return drop(drained.send(node.shutdown(DRAIN_DEADLINE).map_err(Failure::internal))),
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {}
                 }
+                if let Some(failure) = node.cut_off() {
+                    // What is left unfinished is of no use to anybody; the reason is what matters.
+                    let _ = node.shutdown(CUT_OFF_DEADLINE);
+                    return drop(drained.send(Err(failure)));
+                }
             }
-            let _ = drained.send(Err("it ended by itself; the log says why".to_owned()));
+            let _ = drained.send(Err(Failure::internal("it ended by itself; the log says why")));
         }
     };
     thread::Builder::new().name("node".to_owned()).spawn(life).map_err(Failure::internal)?;
@@ -108,7 +121,7 @@ async fn supervise(
     if announced.is_ok() {
         tokio::select! {
             _ = signals.recv() => {}
-            ended = &mut done => return ended.map_err(|_| died())?.map_err(Failure::internal),
+            ended = &mut done => return ended.map_err(|_| died())?,
         }
         eprintln!("ending: running tasks have {} s to finish; a second signal ends them at once", DRAIN_DEADLINE.as_secs());
     }
@@ -118,7 +131,7 @@ async fn supervise(
         ended = done => ended.map_err(|_| died())?,
         _ = signals.recv() => return Err(Failure::at_once("ended at once; what was running is left unfinished")),
     };
-    ended.map_err(Failure::internal)?;
+    ended?;
     announced.map_err(|_| Failure::internal("the program that started this one has gone"))
 }
 
@@ -144,11 +157,16 @@ mod tests {
         trace: Trace,
         drain: Drain,
         lives: bool,
+        cut_off: bool,
     }
 
     impl Life for Fake {
         fn is_running(&self) -> bool {
             self.lives
+        }
+
+        fn cut_off(&self) -> Option<Failure> {
+            self.cut_off.then(|| Failure::connection("revoked"))
         }
 
         fn shutdown(self: Box<Self>, deadline: Duration) -> Result<(), String> {
@@ -158,7 +176,7 @@ mod tests {
     }
 
     fn node(trace: &Trace, drain: impl FnOnce() -> Result<(), String> + Send + 'static) -> Start {
-        let fake = Fake { trace: trace.clone(), drain: Box::new(drain), lives: true };
+        let fake = Fake { trace: trace.clone(), drain: Box::new(drain), lives: true, cut_off: false };
         start_of(fake)
     }
 
@@ -205,9 +223,19 @@ mod tests {
     #[test]
     fn a_node_that_ends_by_itself_ends_the_program() {
         let trace = Trace::default();
-        let fake = Fake { trace: trace.clone(), drain: Box::new(|| Ok(())), lives: false };
+        let fake = Fake { trace: trace.clone(), drain: Box::new(|| Ok(())), lives: false, cut_off: false };
         let failure = run_then_signal(start_of(fake), &trace, 0).expect_err("ended");
         assert_eq!((failure.exit, *trace.lock().unwrap() == ["start", "ready"]), (Exit::Internal, true), "{failure}");
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_is_ended_and_says_why() {
+        let trace = Trace::default();
+        let unfinished = Box::new(|| Err("2 tasks unfinished".to_owned()));
+        let fake = Fake { trace: trace.clone(), drain: unfinished, lives: true, cut_off: true };
+        let failure = run_then_signal(start_of(fake), &trace, 0).expect_err("cut off");
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::Connection, "revoked"));
+        assert_eq!(*trace.lock().unwrap(), ["start", "ready", "drain 1"]);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::{
 
 use clap::{ArgMatches, parser::ValueSource};
 use engineroom::{
-    Profile, WorkerKind,
-    profile::{Config, EngineCount, Host},
+    Profile, Retention, WorkerKind,
+    profile::{Config, EngineCount, Host, KeepDays, KeepGib, StoreKind},
 };
 
 use crate::{
@@ -30,6 +30,13 @@ const LOG_DEFAULT: &str = "warn";
 
 /// The most labels of a node. Each travels with every engine's registration.
 const LABELS_MAX: usize = 32;
+
+/// How long a day is.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn in_days(time: Duration) -> u64 {
+    time.as_secs() / DAY.as_secs()
+}
 
 /// A value and who set it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +78,14 @@ pub(crate) struct ControllerSettings {
     pub(crate) listen: Setting<SocketAddr>,
     /// What connection files say; the address it listens on when `None`.
     pub(crate) advertise: Setting<Option<Host>>,
+    /// Where jobs and results are kept.
+    pub(crate) store: Setting<StoreKind>,
+    /// How long results and arguments are kept, in days.
+    pub(crate) keep_days: Setting<u64>,
+    /// How much is kept, in GiB.
+    pub(crate) keep_gib: Setting<u64>,
+    /// How long what nobody has fetched is kept in any case, in days.
+    pub(crate) keep_unfetched_days: Setting<u64>,
 }
 
 /// An engine node's settings.
@@ -102,10 +117,22 @@ impl<'a> Settings<'a> {
 
     /// A controller's settings.
     pub(crate) fn controller(&self, args: &ControllerArgs) -> ControllerSettings {
-        let file = &self.config.controller;
+        let (file, results) = (&self.config.controller, &self.config.results);
+        let days = |given: Option<KeepDays>| given.map(KeepDays::get);
+        let gib = |given: Option<KeepGib>| given.map(KeepGib::get);
+        let kept = Retention::default();
         ControllerSettings {
             listen: self.pick("listen", args.listen, file.listen, || LISTEN_DEFAULT),
             advertise: self.pick("advertise", args.advertise.clone().map(Some), file.advertise.clone().map(Some), || None),
+            store: self.pick("store", args.store, file.store, StoreKind::default),
+            keep_days: self.pick("keep_days", days(args.keep_days), days(results.keep_days), || in_days(kept.age)),
+            keep_gib: self.pick("keep_gib", gib(args.keep_gib), gib(results.keep_gib), || kept.bytes >> 30),
+            keep_unfetched_days: self.pick(
+                "keep_unfetched_days",
+                days(args.keep_unfetched_days),
+                days(results.keep_unfetched_days),
+                || in_days(kept.unfetched),
+            ),
         }
     }
 

@@ -27,6 +27,12 @@ fn help_names_every_option_with_its_variable() {
         ("engineroom", "start --help", [&["--daemonize"][..], &profile, &controller].concat()),
         ("engineroom", "stop --help", profile.to_vec()),
         ("engineroom", "status --help", [&["--json", "--connection <FILE>"][..], &profile].concat()),
+        ("engineroom", "cert --help", vec!["new", "list", "revoke", "Examples"]),
+        (
+            "engineroom",
+            "cert new --help",
+            [&["--name <NAME>", "--days <DAYS>", "--admin", "--output <FILE>"][..], &profile].concat(),
+        ),
         ("engineroom", "controller --help", [&profile[..], &controller].concat()),
         ("engineroom", "engine --help", [&profile[..], &engine].concat()),
     ] {
@@ -65,6 +71,13 @@ fn wrong_usage_exits_with_2_and_says_what_is_wrong() {
         ("engineroom", "begin", "begin"),
         ("engineroom", "start -n many", "many"),
         ("engineroom", "status more", "more"),
+        ("engineroom", "cert", "Usage"),
+        ("engineroom", "cert new controller --name x", "client or engine"),
+        ("engineroom", "cert new client", "--name"),
+        ("engineroom", "cert new engine --name x --days 0", "1 to 7305"),
+        ("engineroom", "cert new engine --name x --admin", "only a client"),
+        ("engineroom", "cert new engine --name ../x", "../x"),
+        ("engineroom", "cert revoke", "NAME"),
     ] {
         let output = run(program, line);
         let text = String::from_utf8_lossy(&output.stderr);
@@ -81,6 +94,9 @@ fn no_controller_exits_with_3() {
         ("node", "--role engine --profile-dir new --connect-timeout 1"),
         ("engineroom", "status"),
         ("engineroom", "status --connection none.json"),
+        ("engineroom", "cert new client --name ada"),
+        ("engineroom", "cert list"),
+        ("engineroom", "cert revoke ada"),
     ] {
         let output = run(program, line);
         assert_eq!(output.status.code(), Some(3), "{program} {line}: {output:?}");

@@ -15,10 +15,13 @@ use tokio::sync::oneshot;
 
 use crate::actor::{ActorHandle, ActorId, DuplicateMessage, Exports, Local, Registry};
 use crate::net::{
+    certificate::Serial,
     endpoint,
     identity::Identity,
+    ledger::Revoked,
     link::Link,
-    tls::{ConnectFailure, TlsError},
+    revocation::Revocations,
+    tls::{self, ConnectFailure, TlsError},
 };
 use crate::proto::{handshake::Incarnation, packet::CloseCode};
 
@@ -32,6 +35,9 @@ const CLOSE_MAX: Duration = Duration::from_millis(50);
 
 /// How often an orderly end looks whether the peers have what they were sent.
 const FAREWELL_CHECK: Duration = Duration::from_millis(1);
+
+/// How often a node looks whether certificates were revoked. Links of a revoked one end within it and a round trip.
+const REVOCATION_LOOK: Duration = Duration::from_secs(1);
 
 /// What happens to a node's links.
 #[derive(Debug)]
@@ -110,6 +116,7 @@ struct Shared {
     endpoints: RefCell<Vec<quinn::Endpoint>>,
     links: RefCell<HashMap<u64, Link>>,
     next_link: Cell<u64>,
+    revocations: RefCell<Option<Revocations>>,
     draining: Cell<bool>,
     drain_steps: RefCell<Vec<(String, DrainStep)>>,
 }
@@ -124,6 +131,7 @@ impl Node {
             endpoints: RefCell::default(),
             links: RefCell::default(),
             next_link: Cell::new(1),
+            revocations: RefCell::default(),
             draining: Cell::new(false),
             drain_steps: RefCell::default(),
         }))
@@ -159,6 +167,51 @@ impl Node {
         assert!(fresh, "a node serves one registry");
     }
 
+    /// Refuses peers whose certificates are on that list, and ends their links when they come onto it. To be called once,
+    /// before `listen`.
+    pub fn refuse_revoked(&self, revocations: Revocations) {
+        *self.0.revocations.borrow_mut() = Some(revocations);
+        let node = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(REVOCATION_LOOK).await;
+                node.end_revoked();
+            }
+        });
+    }
+
+    /// Shows peers that dial from now on another certificate of this node, one that was renewed.
+    ///
+    /// # Errors
+    /// When the identity cannot be used.
+    pub fn present(&self, renewed: &Identity) -> Result<(), StartError> {
+        for endpoint in &*self.0.endpoints.borrow() {
+            endpoint.set_server_config(Some(tls::server_config(renewed)?));
+        }
+        Ok(())
+    }
+
+    fn end_revoked(&self) {
+        let links: Vec<Link> = self.0.links.borrow().values().cloned().collect();
+        let mut revocations = self.0.revocations.borrow_mut();
+        let Some(revocations) = revocations.as_mut() else { return };
+        revocations.refresh();
+        for link in links {
+            if let Some(revoked) = revocations.find(&link.peer().serial) {
+                tracing::warn!(peer = %link.peer().name, "a link was ended, since its certificate was revoked");
+                link.close(CloseCode::Revoked, &revoked.text());
+            }
+        }
+    }
+
+    /// Why a certificate is refused, if it was revoked, as the list says now.
+    pub(crate) fn revocation(&self, serial: &Serial) -> Option<String> {
+        let mut revocations = self.0.revocations.borrow_mut();
+        let revocations = revocations.as_mut()?;
+        revocations.refresh();
+        revocations.find(serial).map(Revoked::text)
+    }
+
     /// Takes links at an address; the result is the address with the port that was really taken.
     ///
     /// # Errors
@@ -170,7 +223,9 @@ impl Node {
         Ok(address)
     }
 
-    /// Keeps a link to `host:port` for ever: dials, and dials again with growing, jittered pauses whenever it is lost.
+    /// Keeps a link to `host:port` for ever: dials, and dials again with growing, jittered pauses whenever it is lost. Only a
+    /// peer that cuts this node off for good is not dialled again; the last event tells so
+    /// ([`ConnectFailure::is_final`]).
     ///
     /// # Errors
     /// When the identity cannot be used.

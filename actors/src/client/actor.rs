@@ -59,6 +59,11 @@ pub(crate) struct ControllerUp(pub Link);
 #[rtype(result = "()")]
 pub(crate) struct ControllerDown(pub Link);
 
+/// There will be no other: the controller has decided against this client.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CutOff(pub Error);
+
 /// A job is to be submitted.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -198,10 +203,28 @@ impl Handler<ControllerDown> for ClientActor {
     }
 }
 
+impl Handler<CutOff> for ClientActor {
+    type Result = ();
+
+    fn handle(&mut self, CutOff(error): CutOff, _: &mut Context<Self>) {
+        self.shared.set_cut_off(error.clone());
+        for number in self.numbers() {
+            self.fail(number, error.clone());
+            if let Some(mut entry) = self.jobs.remove(&number) {
+                entry.aborts.drain(..).for_each(|abort| drop(abort.answer.send(Err(error.clone()))));
+            }
+        }
+        self.tell_flushed();
+    }
+}
+
 impl Handler<AddJob> for ClientActor {
     type Result = ();
 
     fn handle(&mut self, AddJob(job): AddJob, context: &mut Context<Self>) {
+        if let Some(error) = self.shared.cut_off() {
+            return job.fail(error);
+        }
         let number = job.number;
         self.jobs.insert(number, Entry::new(job, None));
         self.pump(number, context);
@@ -220,6 +243,9 @@ impl Handler<Fetch> for ClientActor {
     type Result = ();
 
     fn handle(&mut self, Fetch { job, ranges }: Fetch, context: &mut Context<Self>) {
+        if let Some(error) = self.shared.cut_off() {
+            return job.fail(error);
+        }
         let number = job.number;
         self.jobs.insert(number, Entry::new(job, Some(ranges)));
         if let Some(link) = self.link.clone() {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use engineroom_runtime::net::link::INLINE_BYTES_MAX;
 
+use crate::code::Bundle;
 use crate::error::Error;
 use crate::task::{Packed, PackedBuilder};
 use crate::wire::JobHeader;
@@ -113,7 +114,7 @@ impl Feed {
     }
 
     pub fn needs_bundle(&self) -> bool {
-        self.header.as_ref().is_some_and(|header| header.function.bundle().is_some())
+        self.header.as_ref().is_some_and(|header| Bundle::is_own(&header.function))
     }
 
     pub fn take_part(&mut self) -> Option<Part> {

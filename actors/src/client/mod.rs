@@ -7,6 +7,7 @@ mod job;
 mod lazy;
 mod progress_bar;
 mod received;
+mod records;
 mod shared;
 mod stream;
 mod submission;
@@ -33,7 +34,7 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::actor::ClientActor;
 use self::{
-    actor::{ANSWER_DEADLINE, AwaitFlushed, ControllerDown, ControllerUp, Fetch},
+    actor::{ANSWER_DEADLINE, AwaitFlushed, ControllerDown, ControllerUp, CutOff, Fetch},
     job::Job,
     shared::Shared,
     wait::block_on,
@@ -41,6 +42,7 @@ use self::{
 pub use self::{
     async_result::{All, AsyncResult, One, Progress, Shape, TaskMetadata},
     lazy::LazyMap,
+    records::History,
     stream::{AsCompleted, InOrder},
     view::{DirectView, LoadBalancedView},
 };
@@ -180,8 +182,8 @@ impl Client {
         };
         connection.expect_role(Role::Client)?;
         let shared = Arc::new(Shared::default());
-        let (of_node, address) = (shared.clone(), connection.address().to_owned());
-        let setup = move |node: &Node| set_up(node, &of_node, &address);
+        let (of_node, to) = (shared.clone(), connection.clone());
+        let setup = move |node: &Node| set_up(node, &of_node, &to);
         let identity = connection.identity().clone();
         let (node, actor) = NodeThread::start::<_, StartError>("engineroom-client", identity, setup)?;
         let inner = Inner { shared, actor, node: Mutex::new(Some(node)), _keep: keep };
@@ -235,7 +237,7 @@ impl Client {
         match self.inner.shared.wait_engines(count, timeout) {
             there if there >= count => Ok(()),
             _ if self.inner.shared.is_closed() => Err(Error::Closed),
-            _ => Err(Error::Timeout(timeout)),
+            _ => Err(self.inner.shared.cut_off().unwrap_or(Error::Timeout(timeout))),
         }
     }
 
@@ -322,6 +324,9 @@ impl Inner {
         if self.shared.is_closed() {
             return Err(Error::Closed);
         }
+        if let Some(error) = self.shared.cut_off() {
+            return Err(error);
+        }
         self.shared.link().ok_or_else(|| Error::NoAnswer("the link to it is down; it is being dialled again".into()))
     }
 
@@ -358,17 +363,22 @@ impl Drop for Inner {
     }
 }
 
-fn set_up(node: &Node, shared: &Arc<Shared>, address: &str) -> Result<Addr<ClientActor>, StartError> {
+fn set_up(node: &Node, shared: &Arc<Shared>, to: &ConnectionFile) -> Result<Addr<ClientActor>, StartError> {
     let of_actor = shared.clone();
     let client = spawn_actor("client", Restart::Never, move |_| ClientActor::new(of_actor.clone()));
     node.export(CLIENT, &client);
     let mut registry = Registry::new();
     registry.message::<ClientActor, Results>(CONTROLLER)?.message::<ClientActor, EnginesChanged>(CONTROLLER)?;
-    let (actor, failures) = (client.addr(), shared.clone());
+    let (actor, failures, connection) = (client.addr(), shared.clone(), to.clone());
     node.serve(registry, move |event| match event {
         LinkEvent::Up(link) => actor.do_send(ControllerUp(link)),
         LinkEvent::Down(link, _) => actor.do_send(ControllerDown(link)),
-        LinkEvent::DialFailed { failure, .. } => failures.dial_failed(failure),
+        LinkEvent::DialFailed { failure, .. } => {
+            if failure.is_final() {
+                actor.do_send(CutOff(connect_error(&failure, &connection)));
+            }
+            failures.dial_failed(failure);
+        }
     });
     let actor = client.addr();
     node.on_drain("submissions", move |_| {
@@ -379,7 +389,7 @@ fn set_up(node: &Node, shared: &Arc<Shared>, address: &str) -> Result<Addr<Clien
         }
         .boxed_local()
     });
-    node.dial(address)?;
+    node.dial(to.address())?;
     Ok(client.addr())
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use engineroom_runtime::net::{link::Link, tls::ConnectFailure};
 
+use crate::error::Error;
 use crate::status::EngineInfo;
 
 /// How many bytes of arguments of single submissions may wait to be acknowledged. Beyond it `apply` blocks: the program is
@@ -32,6 +33,8 @@ struct State {
     /// By which link, and in which version there, they were told.
     told: (u64, u64),
     failure: Option<ConnectFailure>,
+    /// The controller will never take this client again.
+    cut_off: Option<Error>,
     closed: bool,
     /// Bytes of arguments that were taken from jobs and not acknowledged.
     unacknowledged: usize,
@@ -53,6 +56,16 @@ impl Shared {
 
     pub fn dial_failed(&self, failure: ConnectFailure) {
         self.change(|state| state.failure = Some(failure));
+    }
+
+    /// The controller has decided against this client: what is waited for will not come.
+    pub fn set_cut_off(&self, error: Error) {
+        self.change(|state| state.cut_off = Some(error));
+    }
+
+    /// Why the controller will never take this client again, if so.
+    pub fn cut_off(&self) -> Option<Error> {
+        self.lock().cut_off.clone()
     }
 
     pub fn close(&self) {
@@ -81,6 +94,11 @@ impl Shared {
         self.lock().link.clone()
     }
 
+    /// Waits until the link is up, for so long.
+    pub fn wait_link(&self, timeout: Duration) -> Option<Link> {
+        self.wait(timeout, |state| state.closed || state.link.is_some()).link.clone()
+    }
+
     pub fn submitted(&self, bytes: usize) {
         self.lock().unacknowledged += bytes;
     }
@@ -91,7 +109,9 @@ impl Shared {
 
     /// Blocks while more than the budget waits to be acknowledged, `own` bytes of it not yet taken by the actor.
     pub fn wait_for_budget(&self, own: impl Fn() -> usize) {
-        let full = |state: &mut State| !state.closed && state.unacknowledged + own() > UNACKNOWLEDGED_BYTES_MAX;
+        let full = |state: &mut State| {
+            !state.closed && state.cut_off.is_none() && state.unacknowledged + own() > UNACKNOWLEDGED_BYTES_MAX
+        };
         drop(self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -108,7 +128,7 @@ impl Shared {
     /// Waits until there are `count` engines; how many there were at last.
     pub fn wait_engines(&self, count: usize, timeout: Duration) -> usize {
         let engines = |state: &State| state.engines.as_ref().map_or(0, Vec::len);
-        engines(&self.wait(timeout, |state| state.closed || engines(state) >= count))
+        engines(&self.wait(timeout, |state| state.closed || state.cut_off.is_some() || engines(state) >= count))
     }
 
     fn wait(&self, timeout: Duration, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {

@@ -15,6 +15,7 @@ use super::{
     job::{Job, WINDOW_BYTES},
     upload,
 };
+use crate::code::Bundle;
 use crate::error::Error;
 use crate::results::ResultStore;
 use crate::scheduler::SchedulerActor;
@@ -81,7 +82,7 @@ impl Entry {
 
     fn needs_bundle(&self) -> bool {
         let header = self.unsent.front().and_then(|part| part.open.as_ref());
-        self.job.needs_bundle() || header.is_some_and(|header| header.function.bundle().is_some())
+        self.job.needs_bundle() || header.is_some_and(|header| Bundle::is_own(&header.function))
     }
 
     fn next_part(&mut self) -> Option<Part> {

@@ -326,7 +326,7 @@ fn new_job(client: &Client, options: &Options, function: Result<Function>, direc
 }
 
 /// Hands a job to the client's actor.
-fn add_job(client: &Client, job: &Arc<Job>) {
+pub(super) fn add_job(client: &Client, job: &Arc<Job>) {
     client.inner.actor.do_send(AddJob(job.clone()));
     if !client.inner.actor.connected() {
         job.fail(Error::Closed);

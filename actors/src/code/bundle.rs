@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
+use super::Function;
 use crate::task::BundleHash;
 
 /// The largest executable that travels, in bytes. Debug builds of large programs reach some hundred megabytes; what is
@@ -65,6 +66,12 @@ impl Bundle {
         }
         let bundle = Self::open(executable())?;
         Ok(Arc::clone(BUNDLE.get_or_init(|| Arc::new(bundle))))
+    }
+
+    /// Whether a function travels with the running program. Blocks as [`of_this_program`](Self::of_this_program) does.
+    pub(crate) fn is_own(function: &Function) -> bool {
+        let own = || Self::of_this_program().ok().map(|own| own.hash);
+        function.bundle().is_some_and(|bundle| own() == Some(bundle))
     }
 
     /// Reads up to `len` bytes from `offset` on; fewer at the end of the executable, none past it. Blocks.

@@ -1,32 +1,44 @@
 //! A controller: the scheduler, the result stores and the keeper of bundles, on one node.
 
 mod bundles;
+mod renewal;
 mod uploads;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
+use actix::{Addr, MailboxError};
 use engineroom_runtime::{
     actor::{ActorHandle, Registry, Restart, spawn_actor},
     net::{
         connection_file::ConnectionFile,
         identity::Role,
+        ledger::LedgerError,
+        revocation::Revocations,
         security_dir::{SecurityDir, SecurityDirError},
     },
     node::{DrainReport, LinkEvent, Node, NodeThread, StartError},
 };
+use futures_util::FutureExt;
 
 pub(crate) use self::bundles::BundleKeeper;
 use crate::code::{BundleCache, CacheError};
 use crate::profile::{Profile, ProfileError};
-use crate::results::{ResultStore, Retention};
-use crate::scheduler::{LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
+use crate::results::{MemoryLimits, Restored, ResultStore, Retention, Settle, Store, StoreError};
+use crate::scheduler::{Leaving, LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
 use crate::wire::{
-    Abort, BUNDLES, BundlePart, Draining, FetchBundle, OfferBundle, QueryCluster, QueryStatus, Register, Report, Retracted,
-    SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
+    Abort, AwaitEnd, BUNDLES, BundlePart, Draining, FetchBundle, FetchTasks, OfferBundle, Purge, PurgeOlder, QueryCluster,
+    QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
 };
 
 /// How many bytes of bundles a controller keeps on disk; the least recently used go first.
 const BUNDLES_BYTES_MAX: u64 = 8 << 30;
+
+/// The name of the database in the profile's `state/`.
+const STORE_FILE: &str = "store.sqlite";
 
 /// The most result stores that a controller may have.
 const STORES_MAX: usize = SHARDS;
@@ -45,11 +57,27 @@ pub struct ControllerConfig {
     pub advertise: Option<String>,
     /// How many result stores share the jobs, 1 to 64.
     pub stores: usize,
+    /// Where they keep them.
+    pub store: StoreConfig,
+}
+
+/// Where a controller keeps jobs and results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// In the profile's `state/store.sqlite`: what is acknowledged is on disk, and outlives the controller.
+    Sqlite(Retention),
+    /// In memory: faster, and gone with the controller.
+    Memory,
 }
 
 impl Default for ControllerConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7123)), advertise: None, stores: 2 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7123)),
+            advertise: None,
+            stores: 2,
+            store: StoreConfig::Sqlite(Retention::default()),
+        }
     }
 }
 
@@ -63,9 +91,15 @@ pub enum ControllerError {
     /// The profile's directories cannot be used.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// The result store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The security material cannot be used.
     #[error(transparent)]
     Security(#[from] SecurityDirError),
+    /// The list of revoked certificates cannot be used.
+    #[error(transparent)]
+    Revocations(#[from] LedgerError),
     /// The directory for bundles cannot be used.
     #[error(transparent)]
     Bundles(#[from] CacheError),
@@ -103,10 +137,20 @@ impl Controller {
         }
         profile.create_dirs()?;
         let security = SecurityDir::open_or_create(profile.security_dir(), profile.name())?;
+        let revocations = Revocations::load(&profile.security_dir())?;
         let bundles = BundleCache::open(&profile.state_dir().join("bundles"), BUNDLES_BYTES_MAX)?;
         let candidates = listen_candidates(config.listen, &profile.client_connection_file());
+        let backend = match config.store {
+            StoreConfig::Memory => None,
+            StoreConfig::Sqlite(retention) => Some(Store::open(&profile.state_dir().join(STORE_FILE), retention)?),
+        };
         let (identity, stores) = (security.controller().clone(), config.stores);
-        let setup = move |node: &Node| set_up(node, stores, bundles, &candidates);
+        let certificates = profile.security_dir();
+        let setup = move |node: &Node| {
+            node.refuse_revoked(revocations);
+            renewal::keep_renewed(node, certificates);
+            set_up(node, stores, backend, bundles, &candidates)
+        };
         let (node, listening) = NodeThread::start::<_, ControllerError>("engineroom-controller", identity, setup)?;
         let advertised = advertised(config.advertise.as_deref(), listening);
         let client_file = security.connection_file(Role::Client, &advertised)?;
@@ -140,7 +184,7 @@ impl Controller {
     }
 
     /// Ends it in order: the peers are told, its thread is joined. Blocks until then, a little longer than `deadline` at
-    /// most. What it holds in memory, results included, goes with it.
+    /// most. With [`StoreConfig::Memory`] all jobs and results go with it.
     pub fn shutdown(self, deadline: Duration) -> DrainReport {
         self.node.shutdown(deadline)
     }
@@ -176,23 +220,33 @@ fn advertised(advertise: Option<&str>, listening: SocketAddr) -> String {
 fn set_up(
     node: &Node,
     stores: usize,
+    backend: Option<(Store, Restored)>,
     bundles: Arc<BundleCache>,
     candidates: &[SocketAddr],
 ) -> Result<SocketAddr, ControllerError> {
     let cluster = node.identity().name.cluster().to_owned();
+    let (on_disk, restored) = backend.unzip();
+    let settings =
+        Settings { first_batch: restored.as_ref().map_or_else(first_batch, |found| found.first_batch), ..Settings::default() };
     // Their state cannot be made anew, so that none of them is restarted: a controller without one of them ends.
-    let scheduler = spawn_actor("scheduler", Restart::Never, move |_| SchedulerActor::new(cluster.clone(), Settings::default()));
+    let scheduler = spawn_actor("scheduler", Restart::Never, move |_| SchedulerActor::new(cluster.clone(), settings.clone()));
     let keeper = scheduler.addr();
     let store = |_| {
-        let keeper = keeper.clone();
-        spawn_actor("result store", Restart::Never, move |_| ResultStore::new(Retention::default(), keeper.clone().recipient()))
+        let (keeper, on_disk) = (keeper.clone(), on_disk.clone());
+        spawn_actor("result store", Restart::Never, move |_| match on_disk.clone() {
+            Some(store) => ResultStore::on_disk(store, keeper.clone().recipient()),
+            None => ResultStore::memory(MemoryLimits::default(), keeper.clone().recipient()),
+        })
     };
     let stores: Vec<ActorHandle<ResultStore>> = (0..stores).map(store).collect();
     for shard in 0..SHARDS {
         node.export(store_actor(shard), &stores[shard % stores.len()]);
     }
     // The first message that it gets: nothing comes by links before `serve`.
-    scheduler.addr().do_send(UseStores(stores.iter().map(ActorHandle::addr).collect()));
+    let (leaving, settling) = (scheduler.addr(), stores.iter().map(ActorHandle::addr).collect::<Vec<_>>());
+    node.on_drain("results", move |_| settle(leaving, settling).boxed_local());
+    let restored = restored.unwrap_or_default();
+    scheduler.addr().do_send(UseStores { stores: stores.iter().map(ActorHandle::addr).collect(), restored });
     node.export(SCHEDULER, &scheduler);
     let keeper = spawn_actor("keeper of bundles", Restart::Never, move |_| BundleKeeper::new(bundles.clone()));
     node.export(BUNDLES, &keeper);
@@ -216,6 +270,23 @@ fn set_up(
     Ok(listening?)
 }
 
+/// Before the links end: their end shall not look like the loss of engines, and what was taken in shall be kept.
+async fn settle(scheduler: Addr<SchedulerActor>, stores: Vec<Addr<ResultStore>>) -> Result<(), String> {
+    let ended = |error: MailboxError| error.to_string();
+    scheduler.send(Leaving).await.map_err(ended)?;
+    for store in stores {
+        store.send(Settle).await.map_err(ended)?;
+    }
+    Ok(())
+}
+
+/// Where a controller without a memory of earlier lives starts to number batches: by the clock, far above what it gave out a
+/// second ago.
+fn first_batch() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs() << 32
+}
+
 /// A controller that has lost its scheduler or results must not go on as if nothing had happened.
 fn end_with<R: std::fmt::Display>(ended: impl Future<Output = R> + 'static) {
     actix_rt::spawn(async move {
@@ -236,6 +307,11 @@ fn registry() -> Result<Registry, StartError> {
         .message::<ResultStore, Subscribe>(CLIENT)?
         .message::<ResultStore, Taken>(CLIENT)?
         .message::<ResultStore, QueryStatus>(CLIENT)?
+        .message::<ResultStore, AwaitEnd>(CLIENT)?
+        .message::<ResultStore, FetchTasks>(CLIENT)?
+        .message::<ResultStore, Purge>(CLIENT)?
+        .message::<ResultStore, PurgeOlder>(CLIENT)?
+        .message::<ResultStore, QueryTasks>(CLIENT)?
         .message::<BundleKeeper, OfferBundle>(CLIENT)?
         .message::<BundleKeeper, BundlePart>(CLIENT)?
         .message::<BundleKeeper, FetchBundle>(ENGINE)?
@@ -268,6 +344,6 @@ mod tests {
 
     #[test]
     fn every_message_is_registered_once() {
-        assert_eq!(registry().unwrap().table().len(), 14);
+        assert_eq!(registry().unwrap().table().len(), 19);
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct Registration {
 pub(crate) struct RegistrationState {
     /// The ids that the controller gave; empty while it is not there.
     pub ids: Vec<EngineId>,
+    /// The controller has taken this node before.
+    pub was_taken: bool,
     /// Why the last attempt failed.
     pub failure: Option<ConnectFailure>,
     /// The controller refuses this node's engines.
@@ -231,7 +233,7 @@ impl Handler<Answered> for EngineHost {
         match answer {
             Ok(Registered { engines: ids, .. }) => {
                 self.ids = ids.clone();
-                self.shared.update(|state| *state = RegistrationState { ids, ..RegistrationState::default() });
+                self.shared.update(|state| *state = RegistrationState { ids, was_taken: true, ..RegistrationState::default() });
             }
             Err(refused) => {
                 tracing::error!("the controller does not take this node's engines: {refused}");

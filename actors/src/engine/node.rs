@@ -143,6 +143,7 @@ pub enum EngineError {
 pub struct EngineNode {
     node: NodeThread,
     controller: String,
+    connection_file: PathBuf,
     registration: Arc<Registration>,
 }
 
@@ -170,7 +171,7 @@ impl EngineNode {
         let bundles = BundleCache::open(&cache_dir, BUNDLES_BYTES_MAX)?;
         let registration = Arc::new(Registration::default());
         let controller = config.connection.address().to_owned();
-        let (shared, identity, address) = (registration.clone(), config.connection.identity().clone(), controller.clone());
+        let (shared, identity, to) = (registration.clone(), config.connection.identity().clone(), config.connection.clone());
         let offer = Offer {
             engines: config.engines as u32,
             thread_bundle: match &setup {
@@ -180,9 +181,10 @@ impl EngineNode {
             tasks: config.tasks.names().map(str::to_owned).collect(),
             labels: config.labels.clone(),
         };
-        let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &bundles, &address);
+        let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &bundles, &to);
         let (node, ()) = NodeThread::start::<_, EngineError>("engineroom-engine", identity, set_up)?;
-        let this = Self { node, controller, registration };
+        let connection_file = config.connection.path().to_owned();
+        let this = Self { node, controller, connection_file, registration };
         this.wait_registered(&config)?;
         Ok(this)
     }
@@ -200,6 +202,13 @@ impl EngineNode {
     /// Whether it has not ended.
     pub fn is_running(&self) -> bool {
         self.node.is_running()
+    }
+
+    /// Why the controller will never take this node again, if so: its certificate was revoked. It goes on living, without a
+    /// link, until it is shut down.
+    pub fn cut_off(&self) -> Option<EngineError> {
+        let failure = self.registration.read().failure.filter(ConnectFailure::is_final)?;
+        Some(EngineError::Connect { text: failure.describe(&self.controller, Some(&self.connection_file)) })
     }
 
     /// Ends the node in order: it takes nothing new, finishes the tasks that run, hands over their outcomes, and stops its
@@ -232,7 +241,7 @@ fn set_up(
     setup: &WorkerSetup,
     shared: &Arc<Registration>,
     bundles: &Arc<BundleCache>,
-    address: &str,
+    to: &ConnectionFile,
 ) -> Result<(), EngineError> {
     let (offer, setup, own) = (offer.clone(), setup.clone(), node.clone());
     let (registration, bundles) = (shared.clone(), bundles.clone());
@@ -249,7 +258,7 @@ fn set_up(
         let engines = (0..offer.engines).map(engine).collect();
         EngineHost::new(offer.clone(), engines, registration.clone(), bundles.clone())
     });
-    let (host, failures) = (host.addr(), shared.clone());
+    let (host, failures, connection) = (host.addr(), shared.clone(), to.clone());
     let drained = host.clone();
     node.on_drain("engines", move |_| {
         async move {
@@ -266,10 +275,18 @@ fn set_up(
     node.serve(registry()?, move |event| match event {
         LinkEvent::Up(link) => host.do_send(ControllerUp(link)),
         LinkEvent::Down(link, reason) => host.do_send(ControllerDown(link, reason)),
-        LinkEvent::DialFailed { failure, .. } => failures.update(|state| state.failure = Some(failure)),
+        LinkEvent::DialFailed { failure, .. } => failures.update(|state| dial_failed(state, failure, &connection)),
     });
-    node.dial(address)?;
+    node.dial(to.address())?;
     Ok(())
+}
+
+/// A node that starts is told by its starter. One that has been at work says it once, and goes on trying.
+fn dial_failed(state: &mut RegistrationState, failure: ConnectFailure, to: &ConnectionFile) {
+    if state.was_taken && !failure.is_retryable() && state.failure.as_ref() != Some(&failure) {
+        tracing::warn!("{}", failure.describe(to.address(), Some(to.path())));
+    }
+    state.failure = Some(failure);
 }
 
 fn registry() -> Result<Registry, StartError> {

@@ -32,6 +32,12 @@ const HOST_CHARS_MAX: usize = 253;
 /// [controller]
 /// listen = "0.0.0.0:7123"
 /// advertise = "head.lab.example"
+/// store = "sqlite"
+///
+/// [results]
+/// keep_days = 30
+/// keep_gib = 16
+/// keep_unfetched_days = 7
 ///
 /// [engine]
 /// connection = "/srv/lab/engine.json"
@@ -48,6 +54,8 @@ const HOST_CHARS_MAX: usize = 253;
 pub struct Config {
     /// What controllers use.
     pub controller: ControllerSection,
+    /// What a controller keeps of jobs that have ended.
+    pub results: ResultsSection,
     /// What engine nodes use.
     pub engine: EngineSection,
     /// What both use.
@@ -62,6 +70,20 @@ pub struct ControllerSection {
     pub listen: Option<SocketAddr>,
     /// The host, or host and port, that connection files tell others to dial.
     pub advertise: Option<Host>,
+    /// Where jobs and results are kept.
+    pub store: Option<StoreKind>,
+}
+
+/// `[results]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResultsSection {
+    /// How long results and arguments are kept after the end of their tasks, in days.
+    pub keep_days: Option<KeepDays>,
+    /// How much is kept, in GiB; what was fetched longest ago goes first.
+    pub keep_gib: Option<KeepGib>,
+    /// How long results that nobody has fetched are kept even if there is too much, in days.
+    pub keep_unfetched_days: Option<KeepDays>,
 }
 
 /// `[engine]`
@@ -209,6 +231,93 @@ impl fmt::Display for EngineCount {
     }
 }
 
+/// Where a controller keeps jobs and results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In a database in the profile's `state/`. What is acknowledged is on disk, and outlives the controller.
+    #[default]
+    Sqlite,
+    /// In the controller's memory. Faster, and gone with the controller.
+    Memory,
+}
+
+impl FromStr for StoreKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "sqlite" => Ok(Self::Sqlite),
+            "memory" => Ok(Self::Memory),
+            _ => Err(format!("{text:?} is not a store: sqlite or memory")),
+        }
+    }
+}
+
+impl fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Memory => "memory",
+        })
+    }
+}
+
+macro_rules! bounded_number {
+    ($(#[$doc:meta])* $name:ident, $max:expr, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "u64")]
+        pub struct $name(u64);
+
+        impl $name {
+            /// The most there can be.
+            pub const MAX: u64 = $max;
+
+            /// The number.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+        }
+
+        impl TryFrom<u64> for $name {
+            type Error = String;
+
+            fn try_from(number: u64) -> Result<Self, String> {
+                match number {
+                    1..=Self::MAX => Ok(Self(number)),
+                    _ => Err(format!(concat!("{} ", $what, ": it takes 1 to {}"), number, Self::MAX)),
+                }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let number: u64 = text.parse().map_err(|_| format!(concat!("{:?} is not a number of ", $what), text))?;
+                Self::try_from(number)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+bounded_number! {
+    /// For how long something is kept: 1 to 36500 days.
+    KeepDays, 36_500, "days"
+}
+
+bounded_number! {
+    /// How much is kept: 1 to 65536 GiB.
+    KeepGib, 65_536, "GiB"
+}
+
 /// A host that others can dial, with or without a port: `head.lab`, `10.0.0.1:7123`, `[::1]:7123`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -271,6 +380,11 @@ mod tests {
             [controller]
             listen = "0.0.0.0:7123"
             advertise = "head.lab:7000"
+            store = "memory"
+            [results]
+            keep_days = 3
+            keep_gib = 2
+            keep_unfetched_days = 1
             [engine]
             connection = "/srv/engine.json"
             engines = 8
@@ -284,6 +398,10 @@ mod tests {
         .unwrap();
         assert_eq!(config.controller.listen, Some("0.0.0.0:7123".parse().unwrap()));
         assert_eq!(config.controller.advertise.as_ref().map(Host::as_str), Some("head.lab:7000"));
+        assert_eq!(config.controller.store, Some(StoreKind::Memory));
+        let ResultsSection { keep_days, keep_gib, keep_unfetched_days } = config.results;
+        assert_eq!([keep_days, keep_unfetched_days].map(|days| days.map(KeepDays::get)), [Some(3), Some(1)]);
+        assert_eq!(keep_gib.map(KeepGib::get), Some(2));
         assert_eq!(config.engine.connection, Some("/srv/engine.json".into()));
         assert_eq!(config.engine.engines.map(EngineCount::get), Some(8));
         assert_eq!(config.engine.worker, Some(WorkerKind::Thread));
@@ -306,7 +424,9 @@ mod tests {
             ("[controller]\nlisten = \"127.0.0.1:1\"\nlisn = \"x\"\n", 3, "unknown field `lisn`"),
             ("[controller]\n\nlisten = \"nowhere\"\n", 3, "listen = "),
             ("[controller]\nadvertise = \"http://x\"\n", 2, "is not HOST or HOST:PORT"),
-            ("[controller]\nstore = \"sqlite\"\n", 2, "unknown field `store`"),
+            ("[controller]\nstore = \"paper\"\n", 2, "unknown variant `paper`"),
+            ("[results]\nkeep_days = 0\n", 2, "0 days: it takes 1 to 36500"),
+            ("[results]\nkeep_gib = 1.5\n", 2, "expected u64"),
             ("[engine]\nengines = 0\n", 2, "0 engines: a node has 1 to 1024"),
             ("[engine]\nengines = -2\n", 2, "-2 engines"),
             ("[engine]\nengines = \"four\"\n", 2, "expected i64"),

@@ -8,7 +8,10 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-pub use config::{Config, ConfigError, ControllerSection, EngineCount, EngineSection, Host, LogSection};
+pub use config::{
+    Config, ConfigError, ControllerSection, EngineCount, EngineSection, Host, KeepDays, KeepGib, LogSection, ResultsSection,
+    StoreKind,
+};
 
 /// The name of the profile that is used when none is named.
 const DEFAULT_NAME: &str = "default";

@@ -12,13 +12,16 @@ use engineroom_runtime::{
 };
 
 use super::{
-    EndLink, KeepRun, Kept, NoteEngines, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
-    memory::{Memory, Retention},
+    EndLink, KeepRun, Kept, NoteEngines, RecordLosses, RecordRun, Settle, Store, StoreStatus, SubscribeOwner,
+    memory::{Memory, MemoryLimits},
 };
 use crate::client::ClientActor;
 use crate::status::StatusCounts;
 use crate::task::{Cause, JobId};
-use crate::wire::{CLIENT, QueryStatus, Results, Run, RunBody, Subscribe, Taken};
+use crate::wire::{
+    AwaitEnd, CLIENT, FetchTasks, Purge, PurgeOlder, QueryStatus, QueryTasks, Results, Run, RunBody, StoreRefusal, Subscribe,
+    Taken,
+};
 
 /// How many subscriptions one store serves. Beyond it a client is told that the job is unknown here.
 const SUBSCRIPTIONS_MAX: usize = 1 << 20;
@@ -59,8 +62,14 @@ enum Flow {
 }
 
 impl ResultStore {
-    pub fn new(retention: Retention, keeper: Recipient<Kept>) -> Self {
-        Self { memory: Memory::new(retention), subscriptions: HashMap::new(), blocked: Vec::new(), keeper }
+    /// A store that keeps what it is told while the controller lives.
+    pub fn memory(limits: MemoryLimits, keeper: Recipient<Kept>) -> Self {
+        Self { memory: Memory::new(limits), subscriptions: HashMap::new(), blocked: Vec::new(), keeper }
+    }
+
+    /// A store that keeps what it is told in a file, together with other stores of the controller.
+    pub fn on_disk(_store: Store, keeper: Recipient<Kept>) -> Self {
+        Self::memory(MemoryLimits::default(), keeper)
     }
 
     /// Starts a subscription with what there is already, in place of an older one of its number. One without ranges only ends
@@ -326,4 +335,48 @@ fn evicted(first: u32, count: u32) -> Run {
 fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Handler<Remote<AwaitEnd>> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<AwaitEnd>, _: &mut Context<Self>) {
+        remote.reply.send(&Err(not_here()));
+    }
+}
+
+impl Handler<Remote<FetchTasks>> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<FetchTasks>, _: &mut Context<Self>) {
+        remote.reply.send(&Err(not_here()));
+    }
+}
+
+impl Handler<Remote<Purge>> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<Purge>, _: &mut Context<Self>) {
+        remote.reply.send(&Err(not_here()));
+    }
+}
+
+impl Handler<Remote<PurgeOlder>> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<PurgeOlder>, _: &mut Context<Self>) {
+        remote.reply.send(&Err(not_here()));
+    }
+}
+
+impl Handler<Remote<QueryTasks>> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<QueryTasks>, _: &mut Context<Self>) {
+        remote.reply.send(&Err(not_here()));
+    }
+}
+
+fn not_here() -> StoreRefusal {
+    StoreRefusal::NotHere("the controller keeps its results in memory: start it with `--store sqlite`".into())
 }

@@ -9,9 +9,9 @@ use crate::status::StatusCounts;
 use crate::task::{JobId, Ranges};
 use crate::wire::{JobCounts, Run};
 
-/// What a store keeps.
+/// What a store in memory keeps.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Retention {
+pub(crate) struct MemoryLimits {
     /// How many bytes of results that a client has taken; the oldest go first.
     pub taken_bytes_max: usize,
     /// How many bytes of results that no client has taken; the oldest go first. This is memory that programs asked for and
@@ -21,7 +21,7 @@ pub(crate) struct Retention {
     pub ended_jobs_max: usize,
 }
 
-impl Default for Retention {
+impl Default for MemoryLimits {
     fn default() -> Self {
         // Enough for a client to come back to its last results, little beside what a controller may use.
         Self { taken_bytes_max: 32 << 20, untaken_bytes_max: 2 << 30, ended_jobs_max: 20_000 }
@@ -35,7 +35,7 @@ const SUBMISSIONS_MAX: usize = 1024;
 /// The state of one result store.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    retention: Retention,
+    retention: MemoryLimits,
     jobs: HashMap<JobId, Job>,
     /// Runs that a client has taken, oldest first, and their bytes.
     taken: VecDeque<(JobId, u32)>,
@@ -66,7 +66,7 @@ struct Kept {
 }
 
 impl Memory {
-    pub fn new(retention: Retention) -> Self {
+    pub fn new(retention: MemoryLimits) -> Self {
         Self { retention, ..Self::default() }
     }
 
@@ -304,7 +304,7 @@ mod tests {
     }
 
     fn store(tasks: u32) -> Memory {
-        let mut memory = Memory::new(Retention { taken_bytes_max: 3_000, untaken_bytes_max: 100_000, ended_jobs_max: 2 });
+        let mut memory = Memory::new(MemoryLimits { taken_bytes_max: 3_000, untaken_bytes_max: 100_000, ended_jobs_max: 2 });
         memory.open(JOB, "ada");
         memory.extend(JOB, tasks, 5);
         memory

@@ -6,9 +6,12 @@
 mod actor;
 mod memory;
 mod messages;
+mod sqlite;
 
 pub(crate) use actor::ResultStore;
-pub(crate) use memory::Retention;
+pub(crate) use memory::MemoryLimits;
 pub(crate) use messages::{
     EndLink, KeepRun, Kept, NoteEngines, Owner, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
 };
+pub(crate) use sqlite::{PendingTasks, Restored, RestoredJob, Store};
+pub use sqlite::{Retention, StoreError};

@@ -9,6 +9,7 @@ mod cluster_status;
 mod finished;
 mod ledger;
 mod nodes;
+mod recovery;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,16 +26,18 @@ use engineroom_runtime::{
     proto::packet::CloseCode,
 };
 
+pub(crate) use self::recovery::Leaving;
 use self::{
     absences::Absences,
     announcements::Announcements,
     clients::{Client, Waiter, Watcher},
     ledger::Ledger,
     nodes::Seat,
+    recovery::Recovery,
 };
 use super::{ClientKey, Command, Scheduler, Settings, Time};
 use crate::engine::EngineActor;
-use crate::results::{EndLink, Owner, RecordLosses, RecordRun, ResultStore};
+use crate::results::{EndLink, Owner, RecordLosses, RecordRun, Restored, ResultStore};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Dispatch, Retract, Run, RunBody, SHARDS, StopTasks};
 
@@ -52,6 +55,7 @@ pub(crate) struct SchedulerActor {
     /// Who waits for runs of a job to be kept, in the order of the runs.
     waiters: HashMap<JobId, VecDeque<Waiter>>,
     absences: Absences,
+    recovery: Recovery,
     /// Absences are being looked after.
     sweeping: bool,
     stores: Vec<Addr<ResultStore>>,
@@ -65,10 +69,14 @@ pub(crate) struct SchedulerActor {
     ticking: bool,
 }
 
-/// The stores that share the jobs. Comes once, before anything else.
+/// The stores that share the jobs, and what they have kept from an earlier life of the controller. Comes once, before anything
+/// else.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct UseStores(pub Vec<Addr<ResultStore>>);
+pub(crate) struct UseStores {
+    pub stores: Vec<Addr<ResultStore>>,
+    pub restored: Restored,
+}
 
 /// A link to a client or an engine node is up.
 #[derive(Message)]
@@ -92,6 +100,7 @@ impl SchedulerActor {
             client_keys: HashMap::new(),
             waiters: HashMap::new(),
             absences: Absences::default(),
+            recovery: Recovery::default(),
             sweeping: false,
             stores: Vec::new(),
             watchers: HashMap::new(),
@@ -164,8 +173,9 @@ impl Actor for SchedulerActor {
 impl Handler<UseStores> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, UseStores(stores): UseStores, _: &mut Context<Self>) {
+    fn handle(&mut self, UseStores { stores, restored }: UseStores, context: &mut Context<Self>) {
         self.stores = stores;
+        self.restore(restored, context);
     }
 }
 
@@ -183,6 +193,10 @@ impl Handler<LinkDown> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, LinkDown(link, reason): LinkDown, context: &mut Context<Self>) {
+        if self.recovery.leaving {
+            // The peers go on without this controller, and come back to the next one with what they have.
+            return;
+        }
         self.stores.iter().for_each(|store| store.do_send(EndLink { link: link.clone() }));
         match link.peer().name.role {
             Role::Client => self.client_left(&link, context),

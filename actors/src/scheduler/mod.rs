@@ -50,7 +50,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use actor::{LinkDown, LinkUp, SchedulerActor, UseStores};
+pub(crate) use actor::{Leaving, LinkDown, LinkUp, SchedulerActor, UseStores};
 #[cfg(test)]
 pub use commands::JobCounts;
 pub use commands::{

@@ -4,8 +4,10 @@ mod ids;
 mod outcome;
 mod packed;
 mod ranges;
+mod record;
 
 pub use ids::{BatchId, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
 pub use packed::{Packed, PackedBuilder};
 pub(crate) use ranges::Ranges;
+pub use record::{TaskFilter, TaskRecord, TaskState};

@@ -2,13 +2,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use engineroom::{Controller, ControllerConfig, Profile, profile::Host};
+use engineroom::{
+    Controller, ControllerConfig, Profile, Retention, StoreConfig,
+    profile::{Host, StoreKind},
+};
 
 use super::profile_shown;
 use crate::{
     failure::Failure,
     serve::{Life, Running},
-    settings::{ControllerSettings, Setting},
+    settings::{ControllerSettings, DAY},
 };
 
 /// A controller that is to be started.
@@ -18,13 +21,20 @@ pub(crate) struct ControllerPlan {
     pub(crate) profile: Profile,
     listen: SocketAddr,
     advertise: Option<Host>,
+    store: StoreKind,
+    retention: Retention,
 }
 
 impl ControllerPlan {
     /// A plan from settings.
     pub(crate) fn new(profile: Profile, settings: ControllerSettings) -> Self {
-        let ControllerSettings { listen: Setting { value: listen, .. }, advertise: Setting { value: advertise, .. } } = settings;
-        Self { profile, listen, advertise }
+        let retention = Retention {
+            age: DAY * u32::try_from(settings.keep_days.value).unwrap_or(u32::MAX),
+            bytes: settings.keep_gib.value << 30,
+            unfetched: DAY * u32::try_from(settings.keep_unfetched_days.value).unwrap_or(u32::MAX),
+        };
+        let (listen, advertise, store) = (settings.listen.value, settings.advertise.value, settings.store.value);
+        Self { profile, listen, advertise, store, retention }
     }
 
     /// Starts it.
@@ -35,7 +45,11 @@ impl ControllerPlan {
             );
         }
         let advertise = self.advertise.as_ref().map(Host::to_string);
-        let config = ControllerConfig { listen: self.listen, advertise, ..ControllerConfig::default() };
+        let store = match self.store {
+            StoreKind::Sqlite => StoreConfig::Sqlite(self.retention),
+            StoreKind::Memory => StoreConfig::Memory,
+        };
+        let config = ControllerConfig { listen: self.listen, advertise, store, ..ControllerConfig::default() };
         let controller = Controller::start(&self.profile, config)?;
         let ready = self.ready_line(controller.local_addr(), controller.advertised());
         Ok(Running { ready, node: Box::new(controller) })
@@ -46,8 +60,12 @@ impl ControllerPlan {
             local if local == advertised => local,
             local => format!("{local}, known to others as {advertised}"),
         };
+        let store = match self.store {
+            StoreKind::Sqlite => "",
+            StoreKind::Memory => ", everything in memory (lost when it ends)",
+        };
         format!(
-            "controller ready: {address}, {}, connection files {} {}",
+            "controller ready: {address}{store}, {}, connection files {} {}",
             profile_shown(&self.profile),
             self.profile.client_connection_file().display(),
             self.profile.engine_connection_file().display()
@@ -72,8 +90,13 @@ mod tests {
 
     #[test]
     fn the_line_that_says_ready_names_address_profile_and_files() {
-        let plan =
-            ControllerPlan { profile: Profile::in_dir("/p/lab"), listen: "0.0.0.0:7123".parse().unwrap(), advertise: None };
+        let mut plan = ControllerPlan {
+            profile: Profile::in_dir("/p/lab"),
+            listen: "0.0.0.0:7123".parse().unwrap(),
+            advertise: None,
+            store: StoreKind::Sqlite,
+            retention: Retention::default(),
+        };
         let files = "profile lab (/p/lab), connection files /p/lab/security/client.json /p/lab/security/engine.json";
         for (local, advertised, address) in [
             ("127.0.0.1:7123", "127.0.0.1:7123", "127.0.0.1:7123"),
@@ -82,5 +105,8 @@ mod tests {
             let line = plan.ready_line(local.parse().unwrap(), advertised);
             assert_eq!(line, format!("controller ready: {address}, {files}"));
         }
+        plan.store = StoreKind::Memory;
+        let line = plan.ready_line("127.0.0.1:7123".parse().unwrap(), "127.0.0.1:7123");
+        assert!(line.contains("7123, everything in memory (lost when it ends), profile"), "{line}");
     }
 }

@@ -75,6 +75,10 @@ impl Life for EngineNode {
         EngineNode::is_running(self)
     }
 
+    fn cut_off(&self) -> Option<Failure> {
+        EngineNode::cut_off(self).map(Failure::from)
+    }
+
     fn shutdown(self: Box<Self>, deadline: Duration) -> Result<(), String> {
         let report = EngineNode::shutdown(*self, deadline);
         if report.finished { Ok(()) } else { Err(format!("the engine node: {report}")) }

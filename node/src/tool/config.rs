@@ -15,6 +15,12 @@ comes first, then the environment, then config.toml of the profile, then the def
   [controller]
   listen = \"0.0.0.0:7123\"
   advertise = \"head.lab\"
+  store = \"sqlite\"
+
+  [results]
+  keep_days = 30
+  keep_gib = 16
+  keep_unfetched_days = 7
 
   [engine]
   connection = \"/srv/lab/engine.json\"
@@ -58,6 +64,14 @@ impl ConfigArgs {
         let lines = [
             ("controller.listen", controller.listen.value.to_string(), controller.listen.source),
             ("controller.advertise", advertise, controller.advertise.source),
+            ("controller.store", controller.store.value.to_string(), controller.store.source),
+            ("results.keep_days", controller.keep_days.value.to_string(), controller.keep_days.source),
+            ("results.keep_gib", controller.keep_gib.value.to_string(), controller.keep_gib.source),
+            (
+                "results.keep_unfetched_days",
+                controller.keep_unfetched_days.value.to_string(),
+                controller.keep_unfetched_days.source,
+            ),
             ("engine.connection", connection.value.display().to_string(), connection.source),
             ("engine.engines", engine.engines.value.to_string(), engine.engines.source),
             ("engine.worker", engine.worker.value.to_string(), engine.worker.source),

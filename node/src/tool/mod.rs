@@ -1,5 +1,6 @@
 //! The program `engineroom`.
 
+mod cert;
 mod config;
 mod start;
 mod status;
@@ -24,6 +25,7 @@ Examples:
   engineroom stop                         ends what runs on the profile
   engineroom engine --connection engine.json
                                           more engines, from another machine that was given that file
+  engineroom cert new client --name ada   a connection file of her own for another user
 
 Every command takes --profile NAME or --profile-dir DIR: the cluster's directory, with its settings (config.toml), keys, state
 and logs. Every option can also be set by the variable that its help names, or in config.toml; the command line comes first, then
@@ -49,6 +51,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the settings in force, and where each comes from
     Config(config::ConfigArgs),
+    /// Make, list and revoke certificates: who may join the cluster
+    Cert(cert::CertArgs),
     /// Run a controller, as `node --role controller` does
     Controller(ControllerCommand),
     /// Run an engine node, as `node --role engine` does
@@ -101,6 +105,7 @@ impl Command {
             Command::Stop(args) => args.run(matches),
             Command::Status(args) => args.run(matches),
             Command::Config(args) => args.run(matches),
+            Command::Cert(args) => args.run(matches),
             Command::Controller(args) => args.run(matches),
             Command::Engine(args) => args.run(matches),
         }

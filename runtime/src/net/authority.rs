@@ -11,6 +11,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::net::{
+    certificate::admin_mark,
     identity::{Identity, IdentityError, NodeName, NodeNameError, Role, check_part, uri},
     pem,
 };
@@ -23,7 +24,7 @@ pub const CERTIFICATE_DAYS: u32 = 825;
 pub const AUTHORITY_DAYS: u32 = 7_305;
 
 /// How long before its making a certificate becomes valid, so that a machine whose clock is slow accepts it.
-const CLOCK_SKEW: Duration = Duration::days(1);
+pub(crate) const CLOCK_SKEW: Duration = Duration::days(1);
 
 /// The length of a serial number, in bytes: random, so that no two are equal.
 const SERIAL_BYTES: usize = 16;
@@ -120,8 +121,28 @@ impl Authority {
     ///
     /// When the name is not spelt as a node's name must be, or no key can be made.
     pub fn issue(&self, role: Role, name: &str, days: u32) -> Result<Identity, AuthorityError> {
-        let now = OffsetDateTime::now_utc();
-        self.issue_between(role, name, now - CLOCK_SKEW, now + Duration::days(days.into()))
+        let (not_before, not_after) = validity(days);
+        self.issue_between(role, name, not_before, not_after)
+    }
+
+    /// As [`issue`](Self::issue), for a client that is an admin.
+    ///
+    /// # Errors
+    ///
+    /// As [`issue`](Self::issue).
+    pub fn issue_admin(&self, name: &str, days: u32) -> Result<Identity, AuthorityError> {
+        let name = NodeName::new(&self.cluster, Role::Client, name)?;
+        self.sign(name, Rank::Admin, validity(days), KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+    }
+
+    /// Makes a certificate for the same node and the same key as another of this authority, which may have expired.
+    ///
+    /// # Errors
+    ///
+    /// When the key is of a kind that is not in use here.
+    pub fn renew(&self, identity: &Identity, days: u32) -> Result<Identity, AuthorityError> {
+        let rank = if identity.is_admin() { Rank::Admin } else { Rank::Ordinary };
+        self.sign(identity.name.clone(), rank, validity(days), KeyPair::try_from(&identity.key)?)
     }
 
     pub(crate) fn issue_between(
@@ -132,6 +153,17 @@ impl Authority {
         not_after: OffsetDateTime,
     ) -> Result<Identity, AuthorityError> {
         let name = NodeName::new(&self.cluster, role, name)?;
+        self.sign(name, Rank::Ordinary, (not_before, not_after), KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?)
+    }
+
+    fn sign(
+        &self,
+        name: NodeName,
+        rank: Rank,
+        (not_before, not_after): (OffsetDateTime, OffsetDateTime),
+        key: KeyPair,
+    ) -> Result<Identity, AuthorityError> {
+        let role = name.role;
         let mut params = params(name.name(), Some(role))?;
         (params.not_before, params.not_after) = (not_before, not_after.min(self.not_after));
         params.is_ca = IsCa::ExplicitNoCa;
@@ -143,11 +175,20 @@ impl Authority {
         };
         params.subject_alt_names =
             vec![SanType::URI(name.to_string().try_into()?), SanType::DnsName(dns_name(&self.cluster, role).try_into()?)];
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        if rank == Rank::Admin {
+            params.subject_alt_names.push(SanType::DnsName(admin_mark(&self.cluster).try_into()?));
+        }
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(Identity { name, certificate, key, authority: self.certificate.clone() })
     }
+}
+
+/// What a certificate makes of its node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rank {
+    Ordinary,
+    Admin,
 }
 
 impl fmt::Debug for Authority {
@@ -187,6 +228,13 @@ pub enum AuthorityError {
     /// Making a key or a certificate failed.
     #[error("cannot make a certificate: {0}")]
     Rcgen(#[from] rcgen::Error),
+}
+
+/// From when and until when a certificate is valid that is made now.
+fn validity(days: u32) -> (OffsetDateTime, OffsetDateTime) {
+    let now = OffsetDateTime::now_utc();
+    // Beyond the authority's own end anyway, and the calendar has one, too.
+    (now - CLOCK_SKEW, now + Duration::days(days.min(AUTHORITY_DAYS).into()))
 }
 
 /// What a cluster's authority is called. Unlike a node's name it has no role: it is the cluster.

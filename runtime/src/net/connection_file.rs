@@ -65,10 +65,7 @@ impl ConnectionFile {
     /// and what to do.
     pub fn load(path: impl Into<PathBuf>) -> Result<Self, ConnectionFileError> {
         let path = path.into();
-        let bytes = private_file::read_secret(WHAT, &path, FILE_BYTES_MAX).map_err(|error| match error {
-            PrivateFileError::Missing { path, .. } => ConnectionFileError::Missing { path },
-            error => ConnectionFileError::File(error),
-        })?;
+        let bytes = read(&path)?;
         parse(path, &bytes)
     }
 
@@ -219,18 +216,38 @@ pub enum ConnectionFileError {
     },
 }
 
-fn parse(path: PathBuf, bytes: &[u8]) -> Result<ConnectionFile, ConnectionFileError> {
+/// The address in a connection file, whatever its certificate is worth.
+pub(crate) fn address(path: PathBuf) -> Result<String, ConnectionFileError> {
+    let bytes = read(&path)?;
+    let text = parse_text(&path, &bytes)?;
+    check_address(&path, &text.address)?;
+    Ok(text.address)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConnectionFileError> {
+    private_file::read_secret(WHAT, path, FILE_BYTES_MAX).map_err(|error| match error {
+        PrivateFileError::Missing { path, .. } => ConnectionFileError::Missing { path },
+        error => ConnectionFileError::File(error),
+    })
+}
+
+fn parse_text(path: &Path, bytes: &[u8]) -> Result<Text, ConnectionFileError> {
     #[derive(Deserialize)]
     struct Version {
         version: u64,
     }
-    let malformed = |reason: String| ConnectionFileError::Malformed { path: path.clone(), reason };
+    let malformed = |reason: String| ConnectionFileError::Malformed { path: path.to_owned(), reason };
     // The version first: another one may have other fields.
     let Version { version } = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
     if version != u64::from(VERSION) {
-        return Err(ConnectionFileError::Version { path, version });
+        return Err(ConnectionFileError::Version { path: path.to_owned(), version });
     }
-    let text: Text = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
+    serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))
+}
+
+fn parse(path: PathBuf, bytes: &[u8]) -> Result<ConnectionFile, ConnectionFileError> {
+    let malformed = |reason: String| ConnectionFileError::Malformed { path: path.clone(), reason };
+    let text = parse_text(&path, bytes)?;
     // Which field is broken is what the user needs; details of a key have no place in a message.
     let broken = |field: &str| malformed(format!("the field \"{field}\" is not in PEM form"));
     let authority = pem::certificate(text.ca.as_bytes()).map_err(|_| broken("ca"))?;

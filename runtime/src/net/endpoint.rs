@@ -4,11 +4,13 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use quinn::{Connection, Endpoint, Incoming, RecvStream};
 use rustls::pki_types::CertificateDer;
+use time::OffsetDateTime;
 use tokio::task::AbortHandle;
 
 use super::{
     authority::server_name,
-    identity::{NodeName, Role, peer_name},
+    certificate::CertificateFacts,
+    identity::{Role, date, not_after},
     link::{Link, Peer, Streams},
     tls::{self, ConnectFailure},
 };
@@ -45,7 +47,7 @@ const READ_BYTES: usize = FRAME_BYTES_MAX;
 /// Takes links for `node` at `address`, on this thread's `LocalSet`.
 pub(crate) fn listen(node: &Node, address: SocketAddr) -> Result<Endpoint, StartError> {
     let config = tls::server_config(node.identity())?;
-    let endpoint = tls::endpoint(address, Some(config)).map_err(|source| StartError::Listen { address, source })?;
+    let endpoint = tls::listener(address, config, node.identity()).map_err(|source| StartError::Listen { address, source })?;
     tokio::task::spawn_local(accept_all(node.clone(), endpoint.clone()));
     Ok(endpoint)
 }
@@ -82,15 +84,15 @@ async fn take_in(node: Node, incoming: Incoming) {
 
 async fn accept_one(node: &Node, incoming: Incoming) -> Result<(Peer, Agreed, Streams), String> {
     let connection = incoming.await.map_err(|error| error.to_string())?;
-    let name = certified_name(&connection)?;
+    let facts = certified(&connection)?;
     let (mut send, mut receive) = connection.accept_bi().await.map_err(|error| error.to_string())?;
     let mut decoder = Decoder::new(BODY_BYTES_MAX);
     let frame = first_frame(&mut receive, &mut decoder).await?;
-    let answer = handshake::accept(&hello(node), &frame, |_| admit(node, &name));
+    let answer = handshake::accept(&hello(node), &frame, |_| admit(node, &facts));
     match answer {
         Ok((welcome, agreed)) => {
             send.write_all(&welcome).await.map_err(|error| error.to_string())?;
-            let peer = peer(name, &connection, &agreed);
+            let peer = peer(facts, &connection, &agreed);
             Ok((peer, agreed, Streams { connection, send, receive, decoder }))
         }
         Err(refusal) => {
@@ -104,13 +106,16 @@ async fn accept_one(node: &Node, incoming: Incoming) -> Result<(Peer, Agreed, St
     }
 }
 
-fn admit(node: &Node, name: &NodeName) -> Result<(), Reject> {
-    let own = &node.identity().name;
+fn admit(node: &Node, facts: &CertificateFacts) -> Result<(), Reject> {
+    let (own, name) = (&node.identity().name, &facts.name);
     if name.cluster != own.cluster {
         return Err(Reject::new(RejectCode::NotAllowed, format!("this is cluster {}, not {}", own.cluster, name.cluster)));
     }
     if name.role == Role::Controller {
         return Err(Reject::new(RejectCode::NotAllowed, "a controller takes links from engines and clients only"));
+    }
+    if let Some(text) = node.revocation(&facts.serial) {
+        return Err(Reject::new(RejectCode::Revoked, text));
     }
     if node.is_draining() {
         return Err(Reject::new(RejectCode::Draining, ""));
@@ -121,7 +126,7 @@ fn admit(node: &Node, name: &NodeName) -> Result<(), Reject> {
     Ok(())
 }
 
-/// Keeps a link to `address` on this thread's `LocalSet`, for as long as the node lives.
+/// Keeps a link to `address` on this thread's `LocalSet`, for as long as the node lives and is not cut off for good.
 pub(crate) fn dial(node: &Node, address: &str) -> Result<(), StartError> {
     let config = tls::client_config(node.identity())?;
     let (node, address) = (node.clone(), address.to_owned());
@@ -134,13 +139,17 @@ pub(crate) fn dial(node: &Node, address: &str) -> Result<(), StartError> {
                 Ok((peer, agreed, streams)) => {
                     backoff = BACKOFF_MIN;
                     let (ended, has_ended) = tokio::sync::oneshot::channel::<()>();
+                    let connection = streams.connection.clone();
                     bring_up(&node, peer, agreed, streams, move || drop(ended));
                     let _ = has_ended.await;
+                    // To be cut off for good is told like not being let in.
+                    let failure = connection.close_reason().map(|reason| ConnectFailure::from_connection_error(&reason));
+                    if let Some(failure) = failure.filter(ConnectFailure::is_final) {
+                        return dialler.failed(failure);
+                    }
                 }
-                Err(failure) => {
-                    let address = dialler.address.clone();
-                    node.emit(LinkEvent::DialFailed { address, failure });
-                }
+                Err(failure) if failure.is_final() => return dialler.failed(failure),
+                Err(failure) => dialler.failed(failure),
             }
             tokio::time::sleep(jittered(backoff)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -165,8 +174,16 @@ struct Dialler {
 }
 
 impl Dialler {
+    fn failed(&self, failure: ConnectFailure) {
+        self.node.emit(LinkEvent::DialFailed { address: self.address.clone(), failure });
+    }
+
     async fn dial_one(&mut self) -> Result<(Peer, Agreed, Streams), ConnectFailure> {
         let other = ConnectFailure::Other;
+        let end = not_after(&self.node.identity().certificate).map_err(|error| other(error.to_string()))?;
+        if end < OffsetDateTime::now_utc() {
+            return Err(ConnectFailure::OwnExpired { date: date(end) });
+        }
         let resolved = tokio::net::lookup_host(&self.address).await;
         let resolved = resolved.map_err(|error| other(format!("the address cannot be resolved: {error}")))?.collect();
         let address = self.turn(resolved).ok_or_else(|| other("the name has no address".into()))?;
@@ -180,6 +197,9 @@ impl Dialler {
             // The server judges our certificate only after our side of the TLS handshake is done.
             (GreetError::Lost(_), Some(reason)) => ConnectFailure::from_connection_error(&reason),
             (GreetError::Lost(text), None) => other(text),
+            (GreetError::Handshake(HandshakeError::Rejected { code: RejectCode::Revoked, text }), _) => {
+                ConnectFailure::Revoked { detail: text }
+            }
             (GreetError::Handshake(error), _) => {
                 ConnectFailure::Rejected { retryable: error.is_retryable(), detail: error.to_string() }
             }
@@ -216,14 +236,14 @@ enum GreetError {
 /// `Welcome` says that the link is up.
 async fn greet(node: &Node, connection: &Connection) -> Result<(Peer, Agreed, Streams), GreetError> {
     let lost = |error: &dyn std::fmt::Display| GreetError::Lost(error.to_string());
-    let name = certified_name(connection).map_err(GreetError::Lost)?;
+    let facts = certified(connection).map_err(GreetError::Lost)?;
     let (mut send, mut receive) = connection.open_bi().await.map_err(|error| lost(&error))?;
     let (hello, dial) = Dial::start(hello(node)).map_err(GreetError::Handshake)?;
     send.write_all(&hello).await.map_err(|error| lost(&error))?;
     let mut decoder = Decoder::new(BODY_BYTES_MAX);
     let frame = first_frame(&mut receive, &mut decoder).await.map_err(GreetError::Lost)?;
     let agreed = dial.on_frame(frame).map_err(GreetError::Handshake)?;
-    let peer = peer(name, connection, &agreed);
+    let peer = peer(facts, connection, &agreed);
     Ok((peer, agreed, Streams { connection: connection.clone(), send, receive, decoder }))
 }
 
@@ -249,16 +269,23 @@ fn hello(node: &Node) -> Hello {
     }
 }
 
-fn peer(name: NodeName, connection: &Connection, agreed: &Agreed) -> Peer {
-    Peer { name, incarnation: agreed.incarnation, address: connection.remote_address(), build_id: agreed.build_id.clone() }
+fn peer(facts: CertificateFacts, connection: &Connection, agreed: &Agreed) -> Peer {
+    Peer {
+        name: facts.name,
+        admin: facts.admin,
+        serial: facts.serial,
+        incarnation: agreed.incarnation,
+        address: connection.remote_address(),
+        build_id: agreed.build_id.clone(),
+    }
 }
 
 /// Who the peer is, by the certificate that TLS has verified.
-fn certified_name(connection: &Connection) -> Result<NodeName, String> {
+fn certified(connection: &Connection) -> Result<CertificateFacts, String> {
     let identity = connection.peer_identity().ok_or("the peer has no certificate")?;
     let chain = identity.downcast::<Vec<CertificateDer<'static>>>().map_err(|_| "the peer's identity is no certificate")?;
     let certificate = chain.first().ok_or("the peer has no certificate")?;
-    peer_name(certificate).map_err(|error| error.to_string())
+    CertificateFacts::read(certificate).map_err(|error| error.to_string())
 }
 
 /// Reads until the first frame is whole. What came behind it stays in the decoder.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::net::tls;
+use crate::net::{certificate::CertificateFacts, tls};
 
 /// The longest cluster name and node name, in bytes: that of a DNS label, which a cluster's name becomes.
 pub const NAME_PART_BYTES_MAX: usize = 63;
@@ -180,6 +180,11 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Whether the certificate makes this client an admin.
+    pub fn is_admin(&self) -> bool {
+        CertificateFacts::read(&self.certificate).is_ok_and(|facts| facts.admin)
+    }
+
     fn check_key(&self) -> Result<(), IdentityError> {
         let chain = vec![self.certificate.clone()];
         match CertifiedKey::from_der(chain, self.key.clone_key(), &tls::provider()) {
@@ -319,7 +324,7 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<(OffsetDateTime, OffsetD
     Ok((validity.not_before.to_datetime(), validity.not_after.to_datetime()))
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, IdentityError> {
     match X509Certificate::from_der(certificate) {
         Ok(([], parsed)) => Ok(parsed),
         Ok((rest, _)) => Err(IdentityError::Malformed(format!("{} bytes too many", rest.len()))),

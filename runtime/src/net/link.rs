@@ -30,6 +30,7 @@ use self::{
 };
 use super::{
     bulk::{self, BulkOut},
+    certificate::Serial,
     gate::{Gate, Permit},
     identity::{NodeName, Role},
 };
@@ -60,6 +61,10 @@ pub const MONITORS_MAX: usize = 8192;
 pub struct Peer {
     /// Cluster, role and name, as its certificate states them.
     pub name: NodeName,
+    /// Whether its certificate makes it an admin, who may see to what other clients own.
+    pub admin: bool,
+    /// The number of its certificate.
+    pub serial: Serial,
     /// Tells two lives of one node apart.
     pub incarnation: Incarnation,
     /// Where it is reached now.

@@ -2,22 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use crate::net::{
     authority::{Authority, AuthorityError, CERTIFICATE_DAYS},
-    connection_file::{ConnectionFile, ConnectionFileError},
-    identity::{Identity, IdentityError, Role, not_after},
+    certificate::CertificateFacts,
+    connection_file::{self, ConnectionFile, ConnectionFileError},
+    identity::{Identity, IdentityError, Role},
+    ledger::{Ledger, LedgerError},
     pem,
     private_file::{self, PrivateFileError},
 };
 
 /// The longest certificate or key file, in bytes. One has about 1 KiB.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-
-/// A certificate that ends sooner than this is replaced when the controller starts, so that a cluster that is restarted now
-/// and then never sees one expire.
-const RENEW_BEFORE: Duration = Duration::days(30);
 
 /// What errors call the files.
 const KEY_FILE: &str = "key file";
@@ -27,7 +25,7 @@ const CERTIFICATE_FILE: &str = "certificate file";
 const CONTROLLER_NAME: &str = "controller";
 
 /// `ca.pem`, `ca.key`, `controller.pem` and `controller.key` in one directory, readable by its owner only, and the
-/// connection files `client.json` and `engine.json` beside them.
+/// connection files `client.json` and `engine.json` beside them. What was issued and what was revoked is listed there, too.
 #[derive(Debug)]
 pub struct SecurityDir {
     directory: PathBuf,
@@ -46,15 +44,37 @@ impl SecurityDir {
     pub fn open_or_create(directory: impl Into<PathBuf>, cluster: &str) -> Result<Self, SecurityDirError> {
         let directory = directory.into();
         private_file::create_directory(&directory)?;
+        let mut ledger = Ledger::open(&directory)?;
         let authority = match load_authority(&directory)? {
             Some(authority) => authority,
             None => create_authority(&directory, cluster)?,
         };
         let controller = match load_controller(&directory, &authority)? {
-            Some(controller) => controller,
-            None => create_controller(&directory, &authority)?,
+            Some(controller) if !is_due(&controller) => controller,
+            // With its key, by which peers know a controller that was restarted.
+            Some(controller) => save_controller(&directory, authority.renew(&controller, CERTIFICATE_DAYS)?)?,
+            None => save_controller(&directory, authority.issue(Role::Controller, CONTROLLER_NAME, CERTIFICATE_DAYS)?)?,
         };
+        record(&mut ledger, &controller)?;
         Ok(Self { directory, authority, controller })
+    }
+
+    /// As [`open_or_create`](Self::open_or_create), for a controller that has been running for long: the connection files that
+    /// are there are renewed, too, where that is due.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_or_create`](Self::open_or_create) and [`connection_file`](Self::connection_file).
+    pub fn renew(directory: impl Into<PathBuf>, cluster: &str) -> Result<Self, SecurityDirError> {
+        let security = Self::open_or_create(directory, cluster)?;
+        for role in [Role::Client, Role::Engine] {
+            match connection_file::address(security.directory.join(format!("{role}.json"))) {
+                Ok(address) => drop(security.connection_file(role, &address)?),
+                Err(ConnectionFileError::Missing { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(security)
     }
 
     /// The cluster's authority.
@@ -68,20 +88,35 @@ impl SecurityDir {
     }
 
     /// The connection file for clients or engines, `client.json` or `engine.json`, which reach the controller at `address`.
-    /// A file that is there is kept, with its identity, and given the address if it has another; one that is missing, about
-    /// to expire or of another authority is made anew.
+    /// A file that is there is kept, with its identity, and given the address if it has another; one that is about to expire
+    /// is renewed, for as long as it was made for; one that is missing, has expired or is of another authority is made anew.
+    /// One that was revoked stays what it is: a new one is the operator's decision.
     ///
     /// # Errors
     ///
     /// When the file is readable by others or malformed, or cannot be written.
     pub fn connection_file(&self, role: Role, address: &str) -> Result<ConnectionFile, SecurityDirError> {
         let path = self.directory.join(format!("{role}.json"));
+        let mut ledger = Ledger::open(&self.directory)?;
         let file = match ConnectionFile::load(&path) {
-            Ok(file) if self.is_current(file.identity()) && file.role() == role => {
-                if file.address() == address {
-                    return Ok(file);
+            Ok(file) if self.is_own(file.identity()) && file.role() == role => {
+                let facts = facts(file.identity())?;
+                let revoked = ledger.revocation(&facts.serial).is_some();
+                if revoked {
+                    tracing::warn!(
+                        "{} was revoked and lets nobody in: `engineroom cert new {role} --name {}` makes a new one",
+                        path.display(),
+                        facts.name.name()
+                    );
                 }
-                file.with_address(address)?
+                if !revoked && facts.is_due(OffsetDateTime::now_utc()) {
+                    ConnectionFile::new(path, address, self.authority.renew(file.identity(), facts.days())?)?
+                } else if file.address() == address {
+                    record(&mut ledger, file.identity())?;
+                    return Ok(file);
+                } else {
+                    file.with_address(address)?
+                }
             }
             Ok(_) | Err(ConnectionFileError::Missing { .. } | ConnectionFileError::Identity { .. }) => {
                 let identity = self.authority.issue(role, role.as_str(), CERTIFICATE_DAYS)?;
@@ -89,12 +124,13 @@ impl SecurityDir {
             }
             Err(error) => return Err(error.into()),
         };
+        record(&mut ledger, file.identity())?;
         file.save()?;
         Ok(file)
     }
 
-    fn is_current(&self, identity: &Identity) -> bool {
-        identity.authority == *self.authority.certificate() && outlasts(identity, RENEW_BEFORE)
+    fn is_own(&self, identity: &Identity) -> bool {
+        identity.authority == *self.authority.certificate()
     }
 }
 
@@ -108,6 +144,12 @@ pub enum SecurityDirError {
     /// A connection file cannot be used.
     #[error(transparent)]
     ConnectionFile(#[from] ConnectionFileError),
+    /// The lists of certificates cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// A certificate cannot be read that is in use.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// A certificate cannot be made.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -143,7 +185,17 @@ pub enum SecurityDirError {
     },
 }
 
-fn load_authority(directory: &Path) -> Result<Option<Authority>, SecurityDirError> {
+/// What the certificates say that stand in such a directory, of the controller and in the connection files: those of them
+/// that can be used.
+pub(crate) fn standing(directory: &Path) -> Vec<CertificateFacts> {
+    let controller = private_file::read_public(CERTIFICATE_FILE, &directory.join("controller.pem"), FILE_BYTES_MAX);
+    let controller = controller.ok().and_then(|bytes| pem::certificate(&bytes).ok());
+    let files = [Role::Client, Role::Engine].map(|role| ConnectionFile::load(directory.join(format!("{role}.json"))).ok());
+    let in_files = files.into_iter().flatten().map(|file| file.identity().certificate.clone());
+    controller.into_iter().chain(in_files).filter_map(|certificate| CertificateFacts::read(&certificate).ok()).collect()
+}
+
+pub(crate) fn load_authority(directory: &Path) -> Result<Option<Authority>, SecurityDirError> {
     let (certificate_path, key_path) = (directory.join("ca.pem"), directory.join("ca.key"));
     // The certificate is written last: without it no authority was ever in use here.
     let Some(certificate) = optional(private_file::read_public(CERTIFICATE_FILE, &certificate_path, FILE_BYTES_MAX))? else {
@@ -177,7 +229,7 @@ fn load_controller(directory: &Path, authority: &Authority) -> Result<Option<Ide
     let key = pem::private_key(&key).map_err(|_| not_pem(&key_path))?;
     match Identity::new(certificate, key, authority.certificate().clone()) {
         Ok(identity) => {
-            let usable = identity.name.role == Role::Controller && outlasts(&identity, RENEW_BEFORE);
+            let usable = identity.name.role == Role::Controller;
             Ok(usable.then_some(identity))
         }
         // An old certificate, one of an authority that was replaced, or a pair of which only one half was written before a
@@ -187,16 +239,23 @@ fn load_controller(directory: &Path, authority: &Authority) -> Result<Option<Ide
     }
 }
 
-fn create_controller(directory: &Path, authority: &Authority) -> Result<Identity, SecurityDirError> {
-    let identity = authority.issue(Role::Controller, CONTROLLER_NAME, CERTIFICATE_DAYS)?;
+fn save_controller(directory: &Path, identity: Identity) -> Result<Identity, SecurityDirError> {
     private_file::write(KEY_FILE, &directory.join("controller.key"), pem::encode_key(&identity.key).as_bytes())?;
     let certificate = pem::encode("CERTIFICATE", &identity.certificate);
     private_file::write(CERTIFICATE_FILE, &directory.join("controller.pem"), certificate.as_bytes())?;
     Ok(identity)
 }
 
-fn outlasts(identity: &Identity, time: Duration) -> bool {
-    not_after(&identity.certificate).is_ok_and(|end| end > OffsetDateTime::now_utc() + time)
+fn facts(identity: &Identity) -> Result<CertificateFacts, SecurityDirError> {
+    Ok(CertificateFacts::read(&identity.certificate)?)
+}
+
+fn record(ledger: &mut Ledger, identity: &Identity) -> Result<(), SecurityDirError> {
+    Ok(ledger.record(&facts(identity)?, OffsetDateTime::now_utc())?)
+}
+
+fn is_due(identity: &Identity) -> bool {
+    CertificateFacts::read(&identity.certificate).is_ok_and(|facts| facts.is_due(OffsetDateTime::now_utc()))
 }
 
 fn optional(read: Result<Vec<u8>, PrivateFileError>) -> Result<Option<Vec<u8>>, PrivateFileError> {

@@ -25,8 +25,15 @@ use rustls::{
     server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier},
     version::TLS13,
 };
+use time::OffsetDateTime;
 
-use crate::{net::identity::Identity, proto::codes::CloseCode};
+use crate::{
+    net::{
+        identity::{Identity, date},
+        reset,
+    },
+    proto::codes::CloseCode,
+};
 
 /// The protocol's name in the TLS handshake. Nodes of another one don't connect at all.
 pub const ALPN: &[u8] = b"engineroom/1";
@@ -145,12 +152,24 @@ pub fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, TlsErro
 ///
 /// Outside a tokio runtime.
 pub fn endpoint(address: SocketAddr, server: Option<quinn::ServerConfig>) -> io::Result<Endpoint> {
+    open(address, server, endpoint_config())
+}
+
+/// As [`endpoint`], for a node that is dialled: one of the same identity that opens the address later tells the peers of
+/// this one that it was restarted, as soon as they send anything.
+pub(crate) fn listener(address: SocketAddr, server: quinn::ServerConfig, identity: &Identity) -> io::Result<Endpoint> {
+    let mut config = endpoint_config();
+    reset::make_stable(&mut config, identity);
+    open(address, Some(server), config)
+}
+
+fn open(address: SocketAddr, server: Option<quinn::ServerConfig>, config: EndpointConfig) -> io::Result<Endpoint> {
     let socket = UdpSocket::bind(address)?;
     let state = UdpSocketState::new((&socket).into())?;
     // A smaller buffer costs speed only.
     let _ = state.set_recv_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
     let _ = state.set_send_buffer_size((&socket).into(), SOCKET_BUFFER_BYTES);
-    Endpoint::new(endpoint_config(), server, socket, Arc::new(quinn::TokioRuntime))
+    Endpoint::new(config, server, socket, Arc::new(quinn::TokioRuntime))
 }
 
 /// The settings of a QUIC endpoint, whichever side it is.
@@ -221,10 +240,25 @@ pub enum ConnectFailure {
         /// What is wrong.
         detail: String,
     },
+    /// The other side's certificate has expired, by this machine's clock.
+    ServerExpired {
+        /// When, as year-month-day in UTC.
+        date: String,
+    },
     /// The other side refused this node's certificate.
     CertificateRefused {
         /// Why.
         reason: CertificateRefusal,
+    },
+    /// This node's certificate has expired, by this machine's clock. Nothing was dialled.
+    OwnExpired {
+        /// When, as year-month-day in UTC.
+        date: String,
+    },
+    /// The other side refused this node, or cut it off, since its certificate was revoked.
+    Revoked {
+        /// When, and what to do, in the other side's words.
+        detail: String,
     },
     /// The other side speaks something else.
     OtherProtocol,
@@ -300,6 +334,9 @@ impl ConnectFailure {
             ConnectionError::ApplicationClosed(close) => {
                 let code = u32::try_from(close.error_code.into_inner()).ok().and_then(CloseCode::from_code);
                 let text = String::from_utf8_lossy(&close.reason).into_owned();
+                if code == Some(CloseCode::Revoked) {
+                    return Self::Revoked { detail: text };
+                }
                 Self::Closed { code, text }
             }
             ConnectionError::CidsExhausted => Self::Other(error.to_string()),
@@ -309,13 +346,23 @@ impl ConnectFailure {
     /// Whether dialling again later can succeed without anybody changing a file or a program.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::WrongAuthority | Self::ServerCertificate { .. } | Self::CertificateRefused { .. } | Self::OtherProtocol => {
-                false
-            }
-            Self::Closed { code: Some(CloseCode::Revoked), .. } => false,
+            Self::WrongAuthority
+            | Self::ServerExpired { .. }
+            | Self::ServerCertificate { .. }
+            | Self::CertificateRefused { .. }
+            | Self::OwnExpired { .. }
+            | Self::Revoked { .. }
+            | Self::OtherProtocol => false,
             Self::Rejected { retryable, .. } => *retryable,
             Self::NoAnswer | Self::Busy | Self::Closed { .. } | Self::Reset | Self::ClosedHere | Self::Other(_) => true,
         }
+    }
+
+    /// Whether the other side has decided against this very node, so that a dialler gives up. What is merely not
+    /// retryable may be healed at the other side while this node waits.
+    pub fn is_final(&self) -> bool {
+        let revoked = Self::CertificateRefused { reason: CertificateRefusal::Revoked };
+        matches!(self, Self::Revoked { .. }) || *self == revoked
     }
 
     /// What to tell the user: what happened, to what, and what to do.
@@ -329,10 +376,18 @@ impl ConnectFailure {
             Self::WrongAuthority => {
                 format!("the controller at {address} belongs to another cluster than {file}: get the file from that controller")
             }
+            Self::ServerExpired { date } => format!(
+                "the certificate of the controller at {address} expired on {date}: start the controller again, which renews it"
+            ),
             Self::ServerCertificate { detail } => format!("the certificate of the controller at {address} is wrong: {detail}"),
             Self::CertificateRefused { reason } => {
                 format!("the controller at {address} refused {file}: {reason}; get a new one from it")
             }
+            Self::OwnExpired { date } => {
+                let of = connection_file.map_or_else(|| file.clone(), |_| format!("the certificate in {file}"));
+                format!("{of} expired on {date}: get a new one from the controller at {address}")
+            }
+            Self::Revoked { detail } => format!("the controller at {address} refused {file}: {detail}"),
             Self::OtherProtocol => {
                 format!("what answers at {address} does not speak engineroom's protocol: check the address and both versions")
             }
@@ -354,6 +409,7 @@ impl ConnectFailure {
         match alert {
             // Two authorities of one name differ in their keys only: then it is the signature that does not fit.
             AlertDescription::UnknownCA | AlertDescription::DecryptError => Self::WrongAuthority,
+            AlertDescription::CertificateExpired if let Some(date) = end_in(reason) => Self::ServerExpired { date },
             AlertDescription::BadCertificate
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateExpired
@@ -385,6 +441,14 @@ impl ConnectFailure {
 /// What to tell the user about a connection that failed; see [`ConnectFailure::describe`].
 pub fn describe_connection_error(error: &ConnectionError, address: &str, connection_file: Option<&Path>) -> String {
     ConnectFailure::from_connection_error(error).describe(address, connection_file)
+}
+
+/// The day on which a certificate ended, out of what rustls says of an expired one; quinn passes nothing on but its words. A
+/// test holds on to them, and without them the message is theirs.
+fn end_in(reason: &str) -> Option<String> {
+    let (_, rest) = reason.split_once("not valid after ")?;
+    let seconds: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    OffsetDateTime::from_unix_timestamp(seconds.parse().ok()?).ok().map(date)
 }
 
 /// The TLS alert in a QUIC error code: they are 0x100 and the alert's number.

@@ -163,6 +163,8 @@ codes! {
         BadHello = 5 => "malformed greeting",
         /// Another node of the same name is connected.
         NameTaken = 6 => "a node of that name is connected",
+        /// The node's certificate was revoked.
+        Revoked = 7 => "the certificate was revoked",
         /// A reason that this version has no number for; the text says it.
         Other = 65535 => "rejected",
     }
@@ -182,7 +184,7 @@ impl RejectCode {
     pub const fn is_retryable(self) -> bool {
         match self {
             Self::TooManyPeers | Self::Draining | Self::NameTaken | Self::Other => true,
-            Self::Version | Self::NotAllowed | Self::BadHello => false,
+            Self::Version | Self::NotAllowed | Self::BadHello | Self::Revoked => false,
         }
     }
 }
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(closes, (0..=10).collect::<Vec<_>>());
         assert_eq!(CloseCode::Revoked.code(), 9);
         let rejects: Vec<u16> = RejectCode::ALL.iter().map(|code| code.code()).collect();
-        assert_eq!(rejects, [1, 2, 3, 4, 5, 6, 65535]);
+        assert_eq!(rejects, [1, 2, 3, 4, 5, 6, 7, 65535]);
     }
 
     #[test]

@@ -48,11 +48,40 @@ fn a_dialler_comes_back_to_a_controller_that_was_restarted() {
     });
 }
 
+/// The next life knew nothing of the links, and was silent about them: their end was noticed by the idle timeout.
+#[test]
+fn a_controller_that_was_killed_and_is_back_is_noticed_by_the_next_packet() {
+    run(async {
+        let identity_of_controller = identity(Role::Controller, "main");
+        let listen = |address| Setup { listen: Some(address), ..Setup::default() };
+        let first = TestNode::start(identity_of_controller.clone(), listen(loopback(0)));
+        let address = first.address;
+        let (mut silent, mut busy) = (TestNode::dialling(Role::Engine, address), TestNode::dialling(Role::Client, address));
+        let (to_first, _) = (busy.up().await, silent.up().await);
+        probe(&to_first).ask(&Note(1), LONG).await.unwrap();
+        // With the links in its events, which keep the socket.
+        drop(first);
+        while std::net::UdpSocket::bind(address).is_err() {
+            tokio::task::yield_now().await;
+        }
+        let mut second = TestNode::start(identity_of_controller, listen(address));
+        // Short, so that it is as small as packets come.
+        probe(&to_first).tell(&Note(2)).unwrap();
+        // A keep-alive is all that the other one sends.
+        for node in [&mut busy, &mut silent] {
+            assert_eq!(node.down().await.1, "the other side was restarted");
+            let again = node.up().await;
+            probe(&again).ask(&Note(3), LONG).await.unwrap();
+            second.up().await;
+        }
+    });
+}
+
 #[test]
 fn a_link_that_one_side_closes_is_down_once_on_both_and_is_dialled_again() {
     run(async {
         let (mut controller, mut client, to_client, to_controller) = pair(Role::Client).await;
-        to_client.close(CloseCode::Revoked, "enough");
+        to_client.close(CloseCode::Internal, "enough");
         let (ended, reason) = client.down().await;
         assert_eq!(ended, to_controller);
         assert!(reason.contains("enough"), "{reason}");

@@ -5,4 +5,5 @@ mod bulk;
 mod life;
 mod monitors;
 mod raw;
+mod revocation;
 mod support;

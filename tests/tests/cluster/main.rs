@@ -1,6 +1,7 @@
 //! Whole clusters over real processes and sockets.
 
 mod access;
+mod certificates;
 mod clients;
 mod failures;
 mod hostile;

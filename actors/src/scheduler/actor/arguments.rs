@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::task::{Packed, PackedBuilder};
+use crate::task::{Packed, PackedBuilder, Ranges};
 
 /// What a run costs beside its arguments, in bytes: its record and its allocations.
 const RUN_BYTES: usize = 128;
@@ -84,6 +84,18 @@ impl Arguments {
         }
     }
 
+    /// Of all tasks that are here, only these, given ascending as start and end, have not ended.
+    pub fn keep_only(&mut self, open: impl Iterator<Item = (u32, u32)>) {
+        let held: Vec<(u32, u32)> = self.runs.iter().map(|run| (run.first, run.end())).collect();
+        let mut kept = Ranges::default();
+        open.for_each(|(first, end)| kept.cover(first, end));
+        for (first, end) in held {
+            for (first, end) in kept.gaps(first, end) {
+                self.end(first, end - first);
+            }
+        }
+    }
+
     /// The bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -140,6 +152,20 @@ mod tests {
         assert_eq!(arguments.bytes(), whole * 8 / 10);
         assert_eq!(numbers(&arguments.slice(25, 2).unwrap()), [25, 26]);
         arguments.end(25, 75);
+        assert_eq!(arguments.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_taken_up_again_is_what_has_not_ended() {
+        let mut arguments = Arguments::default();
+        for first in [0, 10, 30] {
+            arguments.extend(first, packed(first..first + 10));
+        }
+        arguments.keep_only([(3, 5), (12, 20), (38, 40)].into_iter());
+        for (first, end) in [(3, 5), (12, 20), (38, 40)] {
+            assert_eq!(numbers(&arguments.slice(first, end - first).unwrap()), (first..end).collect::<Vec<_>>());
+            arguments.end(first, end - first);
+        }
         assert_eq!(arguments.bytes(), 0);
     }
 

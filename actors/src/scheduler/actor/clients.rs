@@ -148,7 +148,7 @@ impl SchedulerActor {
     }
 
     /// Closes the jobs of clients that are gone for good, so that they end when their tasks have.
-    fn look_after_absences(&mut self, context: &mut Context<Self>) {
+    pub(super) fn look_after_absences(&mut self, context: &mut Context<Self>) {
         if self.absences.is_empty() || std::mem::replace(&mut self.sweeping, true) {
             return;
         }
@@ -167,14 +167,24 @@ impl SchedulerActor {
 
     fn client_key(&mut self, link: &Link) -> ClientKey {
         let peer = link.peer();
-        let owner = Owner { name: peer.name.name().into(), incarnation: peer.incarnation };
-        if let Some(key) = self.client_keys.get(&owner) {
+        let key = self.client_of(&Owner { name: peer.name.name().into(), incarnation: peer.incarnation });
+        if let Some(client) = self.clients.get_mut(&key)
+            && client.link.is_none()
+        {
+            client.link = Some(link.clone());
+        }
+        key
+    }
+
+    /// The number of a client, which it gets if it has none.
+    pub(super) fn client_of(&mut self, owner: &Owner) -> ClientKey {
+        if let Some(key) = self.client_keys.get(owner) {
             return *key;
         }
         let key = ClientKey(self.next_client);
         self.next_client += 1;
-        self.clients.insert(key, Client { owner: owner.clone(), link: Some(link.clone()), held: VecDeque::new() });
-        self.client_keys.insert(owner, key);
+        self.clients.insert(key, Client { owner: owner.clone(), link: None, held: VecDeque::new() });
+        self.client_keys.insert(owner.clone(), key);
         key
     }
 

@@ -12,8 +12,8 @@ use super::{
     finished::{FinishedJob, FinishedJobs},
 };
 use crate::code::{Function, FunctionRef};
-use crate::results::{KeepRun, Owner};
-use crate::scheduler::{Chunk, ClientKey, JobSpec, Placement, Requirement, Scheduler, Time, Weight};
+use crate::results::{KeepRun, Owner, PendingTasks, RestoredJob};
+use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Placement, Requirement, Scheduler, Suspended, Time, Weight};
 use crate::task::{JobId, Packed};
 use crate::wire::{JobHeader, Submit, SubmitRefusal};
 
@@ -125,6 +125,31 @@ impl Ledger {
         let header = open.ok_or(SubmitRefusal::UnknownJob)?;
         let keep = self.open(core, id, (client, owner), header, run)?;
         Ok(Admission { keep: Some(keep), subscribe, runs: self.runs_taken(id) })
+    }
+
+    /// Takes up a job that was kept by an earlier life of the controller.
+    ///
+    /// # Errors
+    /// When the core does not take it; nothing is changed then.
+    pub fn restore(&mut self, core: &mut Scheduler, client: ClientKey, restored: RestoredJob) -> Result<(), OpenError> {
+        let RestoredJob { id, owner, header, submitted, closed, pending, arguments } = restored;
+        let mut job = Job::new(client, owner, &header);
+        (job.submitted, job.closed) = (submitted, closed);
+        let mut load = Weight::default();
+        for (first, arguments) in arguments {
+            let Weight { bytes, longest_bytes } = weight(&arguments);
+            load = Weight { bytes: load.bytes + bytes, longest_bytes: load.longest_bytes.max(longest_bytes) };
+            job.arguments.extend(first, arguments);
+        }
+        job.arguments.keep_only(pending.iter().map(|span| (span.first, span.first.saturating_add(span.count))));
+        let suspended = |span: &PendingTasks| Suspended { first: span.first, count: span.count, losses: span.losses };
+        let suspended: Vec<Suspended> = pending.iter().map(suspended).collect();
+        core.restore_job(spec(id, client, &header), submitted, closed, load, &suspended)?;
+        let account = self.accounts.entry(client).or_default();
+        account.jobs += 1;
+        account.argument_bytes += job.arguments.bytes();
+        self.jobs.insert(id, job);
+        Ok(())
     }
 
     /// The oldest run of a job that was not kept is now: its tasks go to the core. Returns how many runs have been kept.

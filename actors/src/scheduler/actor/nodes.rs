@@ -1,5 +1,7 @@
 //! What engine nodes tell the scheduler.
 
+use std::collections::HashSet;
+
 use actix::{AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
     actor::{Remote, RemoteAddr},
@@ -9,11 +11,11 @@ use engineroom_runtime::{
 
 use super::SchedulerActor;
 use crate::engine::EngineActor;
-use crate::results::RecordRun;
-use crate::scheduler::{Capability, Refused, WorkerMode};
+use crate::results::{RecordRun, Settle};
+use crate::scheduler::{Capability, Claim, Refused, Verdict, WorkerMode};
 use crate::status::EngineInfo;
 use crate::task::EngineId;
-use crate::wire::{Draining, Register, Registered, Report, Retracted, Run, RunBody, engine_actor};
+use crate::wire::{Before, Draining, HeldBatch, Register, Registered, Report, Retracted, Run, RunBody, engine_actor};
 
 /// How many engines one node may register.
 const ENGINES_PER_NODE_MAX: u32 = 4096;
@@ -31,7 +33,12 @@ pub(super) struct Seat {
 /// An engine actor has ended although its link has not.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct EngineEnded(EngineId, String);
+struct EngineEnded {
+    engine: EngineId,
+    /// The link that it was behind.
+    link: u64,
+    reason: String,
+}
 
 impl SchedulerActor {
     pub(super) fn node_left(&mut self, link: &Link, reason: &str, context: &mut Context<Self>) {
@@ -61,6 +68,7 @@ impl SchedulerActor {
         }
         // The end of a link is also told as the end of each engine behind it.
         if found {
+            self.note_engines(Vec::new(), engines.to_vec());
             self.carry_out(context);
             self.announce_engines(context);
         }
@@ -76,8 +84,10 @@ impl SchedulerActor {
         if self.seats.values().any(|seat| seat.remote.link() == from) {
             return Err("this node has registered its engines already".into());
         }
-        let Some(next_engine) = self.next_engine.checked_add(register.engines) else {
-            return Err("the controller has given out all numbers of engines: restart it".into());
+        let Before { ids: former, batches } = register.before.unwrap_or_default();
+        let ids = match self.may_return(&former, register.engines, from) {
+            true => former,
+            false => self.fresh_ids(register.engines)?,
         };
         let worker = match register.thread_bundle {
             None => WorkerMode::Process,
@@ -86,18 +96,45 @@ impl SchedulerActor {
         let capability = Capability { target: register.target, worker, names: register.tasks.into_iter().collect() };
         let now = self.now();
         let node = format!("{}@{}", from.peer().name.name(), register.place);
-        let ids: Vec<EngineId> = (self.next_engine..next_engine).map(EngineId).collect();
-        self.next_engine = next_engine;
+        let mut kept = Vec::new();
         for (place, id) in (0..).zip(&ids) {
             let id = *id;
             let info = EngineInfo { id, node: node.clone(), labels: register.labels.clone() };
             let remote = RemoteAddr::<EngineActor>::new(from.clone(), engine_actor(place));
-            let (ended, own) = (remote.monitor(), context.address());
-            actix_rt::spawn(async move { own.do_send(EngineEnded(id, ended.await.to_string())) });
+            let (ended, link, own) = (remote.monitor(), from.id(), context.address());
+            actix_rt::spawn(async move { own.do_send(EngineEnded { engine: id, link, reason: ended.await.to_string() }) });
             self.seats.insert(id, Seat { info, remote, draining: false });
-            self.core.engine_joined(now, id, capability.clone());
+            let claims: Vec<Claim> = batches.iter().filter(|held| held.place == place).map(claim).collect();
+            let verdicts = self.core.engine_rejoined(now, id, capability.clone(), &claims);
+            kept.extend(claims.iter().zip(verdicts).filter_map(|(claim, verdict)| match verdict {
+                Verdict::Kept { from } => Some((claim.batch, from)),
+                Verdict::Dropped => None,
+            }));
         }
-        Ok(Registered { engines: ids, kept: Vec::new() })
+        if !batches.is_empty() {
+            tracing::info!(%node, batches = batches.len(), kept = kept.len(), "an engine node is back with what it had");
+        }
+        Ok(Registered { engines: ids, kept })
+    }
+
+    /// Whether a node that comes back gets the ids that its engines had: they are its own, as far as can be told, and nobody
+    /// else's.
+    fn may_return(&self, ids: &[EngineId], engines: u32, from: &Link) -> bool {
+        let distinct = ids.iter().collect::<HashSet<_>>().len() == ids.len();
+        let is_free = |id: &EngineId| {
+            let same_life = |seat: &Seat| seat.remote.link().peer().incarnation == from.peer().incarnation;
+            id.0 < self.next_engine && self.seats.get(id).is_none_or(same_life)
+        };
+        ids.len() == engines as usize && distinct && ids.iter().all(is_free)
+    }
+
+    fn fresh_ids(&mut self, engines: u32) -> Result<Vec<EngineId>, String> {
+        let Some(next_engine) = self.next_engine.checked_add(engines) else {
+            return Err("the controller has given out all numbers of engines: begin with a new profile".into());
+        };
+        let ids = (self.next_engine..next_engine).map(EngineId).collect();
+        self.next_engine = next_engine;
+        Ok(ids)
     }
 
     /// Whether that engine is one of the node behind that link.
@@ -106,11 +143,20 @@ impl SchedulerActor {
     }
 }
 
+fn claim(held: &HeldBatch) -> Claim {
+    let HeldBatch { batch, job, first, end, attempt, started, .. } = *held;
+    Claim { batch, job, first, end, attempt, started }
+}
+
 impl Handler<EngineEnded> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, EngineEnded(engine, reason): EngineEnded, context: &mut Context<Self>) {
-        self.lose(&[engine], &reason, context);
+    fn handle(&mut self, EngineEnded { engine, link, reason }: EngineEnded, context: &mut Context<Self>) {
+        // It may be back by another link.
+        let there = self.seats.get(&engine).is_some_and(|seat| seat.remote.link().id() == link);
+        if there && !self.recovery.leaving {
+            self.lose(&[engine], &reason, context);
+        }
     }
 }
 
@@ -122,9 +168,25 @@ impl Handler<Remote<Register>> for SchedulerActor {
         if !remote.from.is_up() {
             return;
         }
-        let answer = self.register(remote.message, &remote.from, context);
-        remote.reply.send(&answer);
-        if answer.is_ok() {
+        let Remote { message, from, reply } = remote;
+        let brings = message.before.as_ref().is_some_and(|before| !before.batches.is_empty());
+        let answer = self.register(message, &from, context);
+        let ids = answer.as_ref().ok().map(|registered| registered.engines.clone());
+        if brings {
+            // The node forgets what is not wanted any more, so that it must be kept by then.
+            let stores = self.stores.clone();
+            actix_rt::spawn(async move {
+                for store in stores {
+                    // A store that has ended takes the controller with it.
+                    let _ = store.send(Settle).await;
+                }
+                reply.send(&answer);
+            });
+        } else {
+            reply.send(&answer);
+        }
+        if let Some(ids) = ids {
+            self.engines_came(&ids, context);
             self.carry_out(context);
             self.announce_engines(context);
         }

@@ -85,6 +85,7 @@ pub(super) fn describe_end(error: &quinn::ConnectionError) -> String {
             format!("the other side closed it: {}", String::from_utf8_lossy(&close.reason))
         }
         quinn::ConnectionError::TimedOut => "the other side has been silent for too long".into(),
+        quinn::ConnectionError::Reset => "the other side was restarted".into(),
         quinn::ConnectionError::LocallyClosed => "this side closed it".into(),
         other => other.to_string(),
     }

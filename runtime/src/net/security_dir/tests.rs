@@ -1,6 +1,9 @@
 use std::fs;
 
+use time::Duration;
+
 use super::*;
+use crate::net::certificate::RENEW_BEFORE;
 use crate::net::private_file::tests::{TestDir, mode, set_mode};
 
 const ADDRESS: &str = "127.0.0.1:7123";
@@ -30,7 +33,7 @@ fn everything_is_private_and_kept() {
         })
         .collect();
     names.sort();
-    assert_eq!(names, ["ca.key", "ca.pem", "client.json", "controller.key", "controller.pem", "engine.json"]);
+    assert_eq!(names, ["ca.key", "ca.pem", "client.json", "controller.key", "controller.pem", "engine.json", "issued.json"]);
 
     let second = open(&dir).unwrap();
     assert_eq!(second.authority().certificate(), first.authority().certificate());
@@ -107,7 +110,7 @@ fn a_controllers_certificate_that_does_not_fit_any_more_is_made_anew() {
     let now = OffsetDateTime::now_utc();
     let soon = security
         .authority()
-        .issue_between(Role::Controller, "controller", now - Duration::days(1), now + RENEW_BEFORE - Duration::days(1))
+        .issue_between(Role::Controller, "controller", now - Duration::days(700), now + RENEW_BEFORE - Duration::days(1))
         .unwrap();
     let old = security
         .authority()
@@ -121,7 +124,7 @@ fn a_controllers_certificate_that_does_not_fit_any_more_is_made_anew() {
         private_file::write(KEY_FILE, &file(&dir, "controller.key"), key.as_bytes()).unwrap();
         let renewed = open(&dir).unwrap();
         assert_ne!(renewed.controller().certificate, identity.certificate);
-        assert!(outlasts(renewed.controller(), RENEW_BEFORE));
+        assert!(!is_due(renewed.controller()));
         // A key without its certificate, as after a crash between the two.
         private_file::write(KEY_FILE, &file(&dir, "controller.key"), key.as_bytes()).unwrap();
         assert!(open(&dir).is_ok());
@@ -138,4 +141,54 @@ fn a_connection_file_of_another_authority_is_made_anew() {
     assert_eq!(&made.identity().authority, security.authority().certificate());
     private_file::write("connection file", &file(&dir, "client.json"), b"what the user wrote").unwrap();
     assert!(security.connection_file(Role::Client, ADDRESS).is_err(), "what is no connection file is not overwritten");
+}
+
+#[test]
+fn a_connection_file_that_is_about_to_expire_is_renewed_and_a_revoked_one_is_not() {
+    let dir = TestDir::new();
+    let security = open(&dir).unwrap();
+    let path = file(&dir, "client.json");
+    let now = OffsetDateTime::now_utc();
+    let soon = |role| {
+        let (begin, end) = (now - Duration::days(8), now + Duration::days(2));
+        security.authority().issue_between(role, "short", begin, end).unwrap()
+    };
+    ConnectionFile::new(&path, ADDRESS, soon(Role::Client)).unwrap().save().unwrap();
+    let renewed = security.connection_file(Role::Client, ADDRESS).unwrap();
+    let facts = CertificateFacts::read(&renewed.identity().certificate).unwrap();
+    assert_eq!((facts.name.name(), facts.days()), ("short", 9), "the same node, for as long again");
+    assert_eq!(ConnectionFile::load(&path).unwrap().identity().certificate, renewed.identity().certificate);
+
+    let path = file(&dir, "engine.json");
+    ConnectionFile::new(&path, ADDRESS, soon(Role::Engine)).unwrap().save().unwrap();
+    let mut ledger = Ledger::open(&dir.path("security")).unwrap();
+    let before = ConnectionFile::load(&path).unwrap();
+    record(&mut ledger, before.identity()).unwrap();
+    assert_eq!(ledger.revoke(Role::Engine, "short", now).unwrap().len(), 1);
+    drop(ledger);
+    let after = security.connection_file(Role::Engine, "head.lab:9").unwrap();
+    assert_eq!(after.identity().certificate, before.identity().certificate);
+    assert_eq!(after.address(), "head.lab:9");
+}
+
+#[test]
+fn what_a_running_controller_renews_keeps_key_and_address() {
+    let dir = TestDir::new();
+    let security = open(&dir).unwrap();
+    let now = OffsetDateTime::now_utc();
+    let old = security
+        .authority()
+        .issue_between(Role::Controller, "controller", now - Duration::days(800), now + Duration::days(3))
+        .unwrap();
+    save_controller(&dir.path("security"), old.clone()).unwrap();
+    let client =
+        security.authority().issue_between(Role::Client, "client", now - Duration::days(800), now + Duration::days(3)).unwrap();
+    ConnectionFile::new(file(&dir, "client.json"), ADDRESS, client.clone()).unwrap().save().unwrap();
+    let renewed = SecurityDir::renew(dir.path("security"), "lab").unwrap();
+    let file_now = ConnectionFile::load(file(&dir, "client.json")).unwrap();
+    assert_ne!(file_now.identity().certificate, client.certificate);
+    assert_eq!(file_now.address(), ADDRESS);
+    assert!(!file(&dir, "engine.json").exists());
+    assert_ne!(renewed.controller().certificate, old.certificate);
+    assert_eq!(renewed.controller().key, old.key);
 }

@@ -147,7 +147,12 @@ async fn a_controller_of_another_cluster_is_told_apart() {
 async fn only_a_controller_with_a_valid_certificate_is_one() {
     let authority = authority();
     let client = issue(&authority, Role::Client);
-    for server in [expired(&authority, Role::Controller), issue(&authority, Role::Engine), issue(&authority, Role::Client)] {
+    let expired = failure(&expired(&authority, Role::Controller), &client).await;
+    let yesterday = date(OffsetDateTime::now_utc() - Days::days(1));
+    assert_eq!(expired, ConnectFailure::ServerExpired { date: yesterday.clone() });
+    assert!(!expired.is_retryable() && !expired.is_final());
+    assert!(expired.describe("host:1", None).contains(&format!("host:1 expired on {yesterday}: start the controller again")));
+    for server in [issue(&authority, Role::Engine), issue(&authority, Role::Client)] {
         let failure = failure(&server, &client).await;
         let ConnectFailure::ServerCertificate { detail } = &failure else { panic!("{failure:?}") };
         assert!(!detail.is_empty());
@@ -224,6 +229,19 @@ async fn a_goodbye_keeps_its_code_and_text() {
     let closed = ConnectFailure::from_connection_error(&accepted.closed().await);
     assert_eq!(closed, ConnectFailure::ClosedHere);
     assert_eq!(failure.describe("host:1", None), "the controller at host:1 closed the connection: shutting down: back soon");
+}
+
+#[tokio::test]
+async fn who_is_cut_off_as_revoked_is_told_and_gives_up() {
+    let authority = authority();
+    let (dialled, accepted, _endpoints) = connect(&issue(&authority, Role::Controller), &issue(&authority, Role::Client)).await;
+    accepted.close(CloseCode::Revoked.code().into(), b"it was revoked on a Friday");
+    let failure = ConnectFailure::from_connection_error(&dialled.closed().await);
+    assert!(failure.is_final() && !failure.is_retryable());
+    assert_eq!(
+        failure.describe("host:1", Some(Path::new("a.json"))),
+        "the controller at host:1 refused connection file a.json: it was revoked on a Friday"
+    );
 }
 
 #[test]
