@@ -11,7 +11,7 @@ mod system;
 pub use lab::Lab;
 pub use outcome::{Outcome, outcomes};
 pub use process::{Finished, Process};
-pub use system::{memory_peak_mib, process_exists};
+pub use system::{memory_now_mib, memory_peak_mib, process_exists};
 
 use std::{
     thread,
@@ -24,6 +24,17 @@ pub const SOON: Duration = Duration::from_secs(120);
 
 /// How often a condition is looked at that nobody announces.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How many rounds a test of chance takes: `ENGINEROOM_ROUNDS`, or a few.
+///
+/// # Panics
+/// When the variable is not a number.
+pub fn rounds(usual: usize) -> usize {
+    match std::env::var("ENGINEROOM_ROUNDS") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("ENGINEROOM_ROUNDS={text:?} is not a number")),
+        Err(_) => usual,
+    }
+}
 
 /// Waits until `look` finds something, for at most [`SOON`].
 ///

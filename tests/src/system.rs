@@ -7,9 +7,21 @@ use std::{fs, path::Path};
 /// # Panics
 /// When there is no such process.
 pub fn memory_peak_mib(pid: u32) -> u64 {
+    memory_mib(pid, "VmHWM:")
+}
+
+/// The memory that a process has resident, in MiB.
+///
+/// # Panics
+/// When there is no such process.
+pub fn memory_now_mib(pid: u32) -> u64 {
+    memory_mib(pid, "VmRSS:")
+}
+
+fn memory_mib(pid: u32, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells the peak");
-    let kib: u64 = peak.trim().trim_end_matches("kB").trim().parse().expect("a number of kB");
+    let memory = status.lines().find_map(|line| line.strip_prefix(what)).expect("Linux tells it");
+    let kib: u64 = memory.trim().trim_end_matches("kB").trim().parse().expect("a number of kB");
     kib.div_ceil(1024)
 }
 

@@ -98,6 +98,11 @@ pub(crate) struct AbortTasks {
 #[rtype(result = "()")]
 pub(crate) struct AwaitFlushed(pub oneshot::Sender<()>);
 
+/// As [`AwaitFlushed`], while jobs stay open.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitAcknowledged(pub oneshot::Sender<()>);
+
 /// Something to be done on the node's thread, for a thread of the program.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -286,6 +291,18 @@ impl Handler<AwaitFlushed> for ClientActor {
             if let Some(entry) = self.jobs.get(&number) {
                 let _ = entry.job.close();
             }
+            self.pump(number, context);
+        }
+        self.tell_flushed();
+    }
+}
+
+impl Handler<AwaitAcknowledged> for ClientActor {
+    type Result = ();
+
+    fn handle(&mut self, AwaitAcknowledged(waiter): AwaitAcknowledged, context: &mut Context<Self>) {
+        self.flush_waiters.push(waiter);
+        for number in self.numbers() {
             self.pump(number, context);
         }
         self.tell_flushed();

@@ -34,10 +34,10 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::actor::ClientActor;
 use self::{
-    actor::{ANSWER_DEADLINE, AwaitFlushed, ControllerDown, ControllerUp, CutOff, Fetch},
+    actor::{ANSWER_DEADLINE, AwaitAcknowledged, AwaitFlushed, ControllerDown, ControllerUp, CutOff, Fetch},
     job::Job,
     shared::Shared,
-    wait::block_on,
+    wait::{block_on, block_until},
 };
 pub use self::{
     async_result::{All, AsyncResult, One, Progress, Shape, TaskMetadata},
@@ -297,6 +297,21 @@ impl Client {
     pub fn status(&self) -> Result<ClusterStatus> {
         let scheduler = RemoteAddr::<SchedulerActor>::new(self.inner.link()?, SCHEDULER);
         self.inner.ask(&scheduler, QueryCluster)
+    }
+
+    /// Blocks until the controller has acknowledged everything that was submitted so far: with a store on disk it is safe there,
+    /// whatever becomes of this program. What is submitted meanwhile may count or not.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when that takes longer.
+    pub fn flush(&self, timeout: Duration) -> Result<()> {
+        let (waiter, is_flushed) = oneshot::channel();
+        self.inner.actor.do_send(AwaitAcknowledged(waiter));
+        match block_until(is_flushed, until(Some(timeout))) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) => Err(Error::Closed),
+            None => Err(Error::Timeout(timeout)),
+        }
     }
 
     /// Hands over everything that was submitted and ends the connection. Tasks go on; their results can be had by another

@@ -1,8 +1,8 @@
 //! The engine actor: one execution slot. Carries batches to its worker and outcomes back, as its [`Slot`] says.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
 use engineroom_runtime::{
     actor::{Remote, RemoteAddr},
     net::link::{INLINE_BYTES_MAX, Link},
@@ -11,21 +11,23 @@ use engineroom_runtime::{
 use tokio::sync::oneshot;
 
 use super::{
+    holdings::{Held, Holdings},
     host::{EngineHost, NeedBundle},
     slot::{Slot, Step},
     worker::{self, EventSink, Reporting, RunError, Worker, WorkerEvent, WorkerExited},
 };
 use crate::code::{BundlePin, FunctionRef, Tasks};
 use crate::scheduler::SchedulerActor;
-use crate::task::BundleHash;
+use crate::task::{BatchId, BundleHash, EngineId};
 use crate::wire::{Dispatch, Report, Retract, Retracted, SCHEDULER, StopTasks};
 
 /// How many reports may be under way to the controller without its acknowledgement. Beyond it the engine starts nothing
 /// new: a controller that cannot keep outcomes is not given more.
 const REPORTS_MAX: usize = 256;
 
-/// How long the controller may take to acknowledge a report before the link is given up.
-const REPORT_DEADLINE: Duration = Duration::from_secs(60);
+/// How long the controller may take to acknowledge a report before the link is given up. Long: its disk may be full, and a link
+/// that is silent is given up sooner.
+pub(super) const REPORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// A link that carries less than this many bytes a second is given up while it carries a long result.
 const REPORT_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
@@ -38,6 +40,9 @@ const REPORT_MARGIN_BYTES: usize = 128;
 
 /// How many workers of different programs an engine keeps. Starting one takes milliseconds; each costs its memory.
 const WORKERS_MAX: usize = 4;
+
+/// How many workers in a row may be gone before they take a task.
+const GONE_MAX: u32 = 3;
 
 /// What the engines of a node run code in.
 #[derive(Clone, Debug)]
@@ -59,10 +64,16 @@ pub(crate) struct EngineActor {
     next_worker: u64,
     /// The worker that has the piece that runs.
     running_on: Option<u64>,
+    /// So many workers in a row were gone before they took anything.
+    gone: u32,
     /// The running batch waits for this bundle.
     awaited_bundle: Option<BundleHash>,
-    outbox: VecDeque<Report>,
-    under_way: usize,
+    /// What the controller does not have yet.
+    holdings: Holdings,
+    /// The controller has said by this link what it wants of what was stated to it.
+    resumed: bool,
+    /// The id that the controller has given to this engine.
+    id: Option<EngineId>,
     /// A report that travels as bulk is under way: nothing may overtake it.
     bulk_under_way: bool,
     idle_waiters: Vec<oneshot::Sender<()>>,
@@ -75,12 +86,24 @@ struct Seat {
     worker: Worker,
 }
 
-/// The link to the controller is up.
+/// The link to the controller is up. Answered by what the engine has, and whether it has begun with it.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Vec<(Held, bool)>")]
 pub(crate) struct Connected(pub Link);
 
-/// The link is lost, and with it everything that was to be done.
+/// The controller has answered to what the engine has.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Resume {
+    /// By which link.
+    pub link: u64,
+    /// The engine's id from now on.
+    pub engine: EngineId,
+    /// The batches that it goes on with, and from where on. All others that were stated are not wanted any more.
+    pub kept: Arc<[(BatchId, u32)]>,
+}
+
+/// The link is lost. The engine goes on with what it has.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Disconnected;
@@ -114,6 +137,7 @@ struct FromWorker {
 #[rtype(result = "()")]
 struct Acknowledged {
     link: u64,
+    number: u64,
     bulk: bool,
     failure: Option<String>,
 }
@@ -128,9 +152,11 @@ impl EngineActor {
             workers: Vec::new(),
             next_worker: 0,
             running_on: None,
+            gone: 0,
             awaited_bundle: None,
-            outbox: VecDeque::new(),
-            under_way: 0,
+            holdings: Holdings::default(),
+            resumed: false,
+            id: None,
             bulk_under_way: false,
             idle_waiters: Vec::new(),
         }
@@ -142,7 +168,7 @@ impl EngineActor {
             self.run_piece(context);
         }
         self.send_reports(context);
-        if self.slot.is_idle() && self.outbox.is_empty() && self.under_way == 0 {
+        if self.slot.is_idle() && self.holdings.is_empty() {
             for waiter in self.idle_waiters.drain(..) {
                 // The host has ended; so will this engine.
                 let _ = waiter.send(());
@@ -172,7 +198,7 @@ impl EngineActor {
 
     /// Whether the controller keeps up with the reports, so that another batch may begin.
     fn may_begin(&self) -> bool {
-        self.under_way + self.outbox.len() < REPORTS_MAX
+        self.holdings.reports() < REPORTS_MAX
     }
 
     fn fail_running(&mut self, detail: &str) {
@@ -184,11 +210,11 @@ impl EngineActor {
     /// Reports go out in parts that travel inline, which keeps their order; one long result travels alone.
     fn put_out(&mut self, reports: Vec<Report>) {
         for Report { engine, batch, first, outcomes } in reports {
-            let mut first = first;
+            let (mut first, engine) = (first, self.id.unwrap_or(engine));
             for outcomes in outcomes.split(REPORT_BYTES) {
                 // A batch has fewer than 2^32 tasks.
                 let count = outcomes.len() as u32;
-                self.outbox.push_back(Report { engine, batch, first, outcomes });
+                self.holdings.report(Report { engine, batch, first, outcomes });
                 first += count;
             }
         }
@@ -223,10 +249,18 @@ impl EngineActor {
             Ok(()) => {
                 self.running_on = Some(seat.number);
                 self.workers.push(seat);
+                self.gone = 0;
                 Ok(())
             }
             // It has died while it was idle, which is nobody's fault; another takes its place.
-            Err(RunError::Gone) => self.start_worker(program, context),
+            Err(RunError::Gone) if self.gone < GONE_MAX => {
+                self.gone += 1;
+                self.start_worker(program, context)
+            }
+            Err(RunError::Gone) => {
+                self.gone = 0;
+                Err(format!("{GONE_MAX} workers in a row ended before they took a task"))
+            }
             Err(error) => {
                 self.workers.push(seat);
                 Err(format!("the worker does not take the tasks: {error}"))
@@ -263,21 +297,21 @@ impl EngineActor {
     }
 
     fn send_reports(&mut self, context: &mut Context<Self>) {
-        let Some(scheduler) = &self.scheduler else { return self.outbox.clear() };
-        while let Some(report) = self.outbox.front() {
+        let Some(scheduler) = self.scheduler.as_ref().filter(|_| self.resumed) else { return };
+        while let Some(report) = self.holdings.next() {
             let bytes = report.outcomes.bytes();
             let bulk = bytes + REPORT_MARGIN_BYTES > INLINE_BYTES_MAX;
-            if self.bulk_under_way || (bulk && self.under_way > 0) || self.under_way >= REPORTS_MAX {
+            let under_way = self.holdings.under_way();
+            if self.bulk_under_way || (bulk && under_way > 0) || under_way >= REPORTS_MAX {
                 return;
             }
             let answer = scheduler.ask(report, REPORT_DEADLINE + Duration::from_secs(bytes as u64 / REPORT_BYTES_PER_SECOND_MIN));
+            let Some(number) = self.holdings.sent() else { return };
             let (link, own) = (scheduler.link().id(), context.address());
             actix_rt::spawn(async move {
                 let failure = answer.await.err().map(|error| error.to_string());
-                own.do_send(Acknowledged { link, bulk, failure });
+                own.do_send(Acknowledged { link, number, bulk, failure });
             });
-            self.outbox.pop_front();
-            self.under_way += 1;
             self.bulk_under_way = bulk;
         }
     }
@@ -301,12 +335,33 @@ impl EngineActor {
     /// Stops the worker if the task that it is at is to be stopped. A dropped worker is killed and not heard of any more, so
     /// that the next piece can be given to another at once. A thread cannot be stopped; it skips what it has not begun.
     fn stop_if_due(&mut self, context: &mut Context<Self>) {
-        let Some(number) = self.running_on else { return };
+        let Some(number) = self.running_on else {
+            // The program is on its way; what is to be stopped need not wait for it.
+            if self.awaited_bundle.is_some() && self.slot.is_at_stopped() {
+                self.awaited_bundle = None;
+                self.run_piece(context);
+            }
+            return;
+        };
         if matches!(self.setup, WorkerSetup::Process) && self.slot.is_at_stopped() {
             self.drop_worker(number);
             self.slot.worker_left();
             self.run_piece(context);
         }
+    }
+
+    fn link_lost(&mut self) {
+        self.scheduler = None;
+        (self.resumed, self.bulk_under_way) = (false, false);
+        self.holdings.link_lost();
+    }
+
+    /// Stops the worker that has the running piece, or the wait for one.
+    fn stop_running(&mut self) {
+        if let Some(number) = self.running_on {
+            self.drop_worker(number);
+        }
+        self.awaited_bundle = None;
     }
 
     fn drop_worker(&mut self, number: u64) {
@@ -320,10 +375,37 @@ impl Actor for EngineActor {
 }
 
 impl Handler<Connected> for EngineActor {
+    type Result = MessageResult<Connected>;
+
+    fn handle(&mut self, Connected(link): Connected, _: &mut Context<Self>) -> Self::Result {
+        self.link_lost();
+        self.scheduler = Some(RemoteAddr::new(link, SCHEDULER));
+        let held = self.holdings.state();
+        MessageResult(held.into_iter().map(|held| (held.clone(), !self.slot.waits(held.batch))).collect())
+    }
+}
+
+impl Handler<Resume> for EngineActor {
     type Result = ();
 
-    fn handle(&mut self, Connected(link): Connected, _: &mut Context<Self>) {
-        self.scheduler = Some(RemoteAddr::new(link, SCHEDULER));
+    fn handle(&mut self, Resume { link, engine, kept }: Resume, context: &mut Context<Self>) {
+        if self.scheduler.as_ref().is_none_or(|scheduler| scheduler.link().id() != link) {
+            return;
+        }
+        (self.resumed, self.id) = (true, Some(engine));
+        let mut stop = false;
+        for batch in self.holdings.resume(engine, &kept) {
+            stop |= self.slot.drop_batch(batch);
+        }
+        for (batch, from) in kept.iter() {
+            stop |= self.slot.skip(*batch, *from);
+        }
+        if stop {
+            // A thread goes on with the task that it is at, and is not heard of any more.
+            self.stop_running();
+            self.run_piece(context);
+        }
+        self.advance(context);
     }
 }
 
@@ -331,15 +413,7 @@ impl Handler<Disconnected> for EngineActor {
     type Result = ();
 
     fn handle(&mut self, _: Disconnected, context: &mut Context<Self>) {
-        // The controller counts this engine as lost and sends its tasks elsewhere; what runs here is in nobody's interest.
-        if let Some(number) = self.running_on {
-            self.drop_worker(number);
-        }
-        self.scheduler = None;
-        self.slot.clear();
-        self.outbox.clear();
-        self.awaited_bundle = None;
-        (self.under_way, self.bulk_under_way) = (0, false);
+        self.link_lost();
         self.advance(context);
     }
 }
@@ -419,7 +493,7 @@ impl Handler<Acknowledged> for EngineActor {
         if let Some(failure) = acknowledged.failure {
             return scheduler.link().close(CloseCode::Internal, &format!("a report was not acknowledged: {failure}"));
         }
-        self.under_way -= 1;
+        self.holdings.acknowledged(acknowledged.number);
         if acknowledged.bulk {
             self.bulk_under_way = false;
         }
@@ -432,8 +506,17 @@ impl Handler<Remote<Dispatch>> for EngineActor {
 
     fn handle(&mut self, remote: Remote<Dispatch>, context: &mut Context<Self>) {
         let Remote { message, from, .. } = remote;
-        if !message.arguments.is_sound() || message.arguments.is_empty() || !self.slot.dispatched(message) {
+        let batch = message.batch;
+        let sound = message.arguments.is_sound() && !message.arguments.is_empty();
+        if sound {
+            self.holdings.add(&message);
+        }
+        if !sound || !self.slot.dispatched(message) {
             return from.close(CloseCode::ProtocolViolation, "a batch that contradicts itself, or one too many");
+        }
+        if !self.slot.waits(batch) {
+            // It was asked back before it came.
+            self.holdings.give_back(batch);
         }
         self.advance(context);
     }
@@ -445,6 +528,9 @@ impl Handler<Remote<Retract>> for EngineActor {
     fn handle(&mut self, remote: Remote<Retract>, _: &mut Context<Self>) {
         let batch = remote.message.batch;
         let returned = self.slot.retract(batch);
+        if returned {
+            self.holdings.give_back(batch);
+        }
         if let Some(scheduler) = &self.scheduler {
             let engine = remote.message.engine;
             // If the link is down, the controller takes everything back anyway.

@@ -9,17 +9,24 @@ use std::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
     actor::{ActorHandle, RemoteAddr},
-    net::{link::Link, tls::ConnectFailure},
+    net::{
+        link::{AskError, Link, SendError},
+        tls::ConnectFailure,
+    },
     proto::packet::CloseCode,
 };
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::actor::{AwaitIdle, BundleReady, Connected, Disconnected, EngineActor, StopWorkers};
+use super::{
+    actor::{AwaitIdle, BundleReady, Connected, Disconnected, EngineActor, REPORT_DEADLINE, Resume, StopWorkers},
+    holdings::Held,
+};
 use crate::code::{BundleCache, BundlePin, Incoming, target};
 use crate::controller::BundleKeeper;
 use crate::scheduler::SchedulerActor;
-use crate::task::{BundleHash, EngineId};
-use crate::wire::{BUNDLES, Draining, FetchBundle, FetchedPart, Register, Registered, SCHEDULER};
+use crate::task::{BatchId, BundleHash, EngineId};
+use crate::wire::{BUNDLES, Before, Draining, FetchBundle, FetchedPart, HeldBatch, Register, Registered, SCHEDULER};
 
 /// How long the controller may take to answer a registration or send a part of a bundle.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -43,9 +50,13 @@ pub(crate) struct EngineHost {
     engines: Vec<ActorHandle<EngineActor>>,
     link: Option<Link>,
     ids: Vec<EngineId>,
+    /// The ids that they had at the last controller, or have.
+    former: Vec<EngineId>,
     shared: Arc<Registration>,
     bundles: Arc<BundleCache>,
     fetching: HashMap<BundleHash, Vec<Addr<EngineActor>>>,
+    /// Those of them that wait for the link.
+    parked: Vec<BundleHash>,
     /// The node is ending.
     draining: bool,
 }
@@ -113,7 +124,23 @@ pub(crate) struct NeedBundle {
 #[rtype(result = "()")]
 struct Fetched {
     hash: BundleHash,
-    bundle: Result<BundlePin, String>,
+    bundle: Result<BundlePin, FetchError>,
+}
+
+/// Why a bundle is not here.
+#[derive(Debug, thiserror::Error)]
+enum FetchError {
+    /// The link to the controller is down: it is asked for again when it is back.
+    #[error("the link to the controller is down")]
+    LinkDown,
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for FetchError {
+    fn from(text: String) -> Self {
+        Self::Failed(text)
+    }
 }
 
 /// Takes nothing new; `idle` hears when all engines have finished and everything is acknowledged.
@@ -135,7 +162,18 @@ impl EngineHost {
         shared: Arc<Registration>,
         bundles: Arc<BundleCache>,
     ) -> Self {
-        Self { offer, engines, link: None, ids: Vec::new(), shared, bundles, fetching: HashMap::new(), draining: false }
+        Self {
+            offer,
+            engines,
+            link: None,
+            ids: Vec::new(),
+            former: Vec::new(),
+            shared,
+            bundles,
+            fetching: HashMap::new(),
+            parked: Vec::new(),
+            draining: false,
+        }
     }
 
     fn fetch(&self, hash: BundleHash, context: &Context<Self>) {
@@ -144,7 +182,7 @@ impl EngineHost {
         actix_rt::spawn(async move {
             let bundle = match keeper {
                 Some(keeper) => fetch_bundle(&keeper, hash, bundles).await,
-                None => Err("the link to the controller is down".into()),
+                None => Err(FetchError::LinkDown),
             };
             own.do_send(Fetched { hash, bundle });
         });
@@ -162,7 +200,7 @@ async fn fetch_bundle(
     keeper: &RemoteAddr<BundleKeeper>,
     hash: BundleHash,
     bundles: Arc<BundleCache>,
-) -> Result<BundlePin, String> {
+) -> Result<BundlePin, FetchError> {
     let cache = bundles.clone();
     if let Some(cached) = blocking(move || Ok(cache.pin(hash))).await? {
         return Ok(cached);
@@ -171,10 +209,13 @@ async fn fetch_bundle(
     let mut offset = 0;
     loop {
         let part = keeper.ask(&FetchBundle { hash, offset, bytes_max: PART_BYTES }, ANSWER_DEADLINE).await;
-        let FetchedPart { bundle_bytes, data } = part.map_err(|error| format!("the program could not be fetched: {error}"))??;
+        let FetchedPart { bundle_bytes, data } = part.map_err(|error| match error {
+            AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. }) => FetchError::LinkDown,
+            error => FetchError::Failed(format!("the program could not be fetched: {error}")),
+        })??;
         let next = offset + data.len() as u64;
         if data.is_empty() {
-            return Err("the controller sent an empty part of the program".into());
+            return Err("the controller sent an empty part of the program".to_owned().into());
         }
         let (cache, begun) = (bundles.clone(), incoming.take());
         let write = move || {
@@ -210,14 +251,29 @@ impl Handler<ControllerUp> for EngineHost {
 
     fn handle(&mut self, ControllerUp(link): ControllerUp, context: &mut Context<Self>) {
         self.link = Some(link.clone());
-        // Before the registration: nothing can be dispatched to an engine that does not know where to report.
-        self.engines.iter().for_each(|engine| engine.addr().do_send(Connected(link.clone())));
+        for hash in std::mem::take(&mut self.parked) {
+            self.fetch(hash, context);
+        }
         let Offer { engines, thread_bundle, tasks, labels } = self.offer.clone();
+        let former = self.former.clone();
+        // Before the registration: nothing can be dispatched to an engine that does not know where to report.
+        let connected = |engine: &ActorHandle<EngineActor>| engine.addr().send(Connected(link.clone()));
+        let held = join_all(self.engines.iter().map(connected));
         let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
-        let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels, before: None };
-        let (answer, own) = (scheduler.ask(&register, ANSWER_DEADLINE), context.address());
+        let own = context.address();
         actix_rt::spawn(async move {
-            let answer = answer.await.unwrap_or_else(|error| Err(error.to_string()));
+            let batches = (0..).zip(held.await).flat_map(|(place, held)| {
+                // An engine that has ended has nothing.
+                let held = held.unwrap_or_default();
+                held.into_iter().map(move |(held, started)| {
+                    let Held { batch, job, first, end, attempt, .. } = held;
+                    HeldBatch { place, batch, job, first, end, attempt, started }
+                })
+            });
+            let before = Before { ids: former, batches: batches.collect() };
+            let before = (!before.ids.is_empty()).then_some(before);
+            let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels, before };
+            let answer = scheduler.ask(&register, REPORT_DEADLINE).await.unwrap_or_else(|error| Err(error.to_string()));
             own.do_send(Answered(link, answer));
         });
     }
@@ -231,8 +287,12 @@ impl Handler<Answered> for EngineHost {
             return;
         }
         match answer {
-            Ok(Registered { engines: ids, .. }) => {
-                self.ids = ids.clone();
+            Ok(Registered { engines: ids, kept }) => {
+                let kept: Arc<[(BatchId, u32)]> = kept.into();
+                for (engine, id) in self.engines.iter().zip(&ids) {
+                    engine.addr().do_send(Resume { link: link.id(), engine: *id, kept: kept.clone() });
+                }
+                (self.ids, self.former) = (ids.clone(), ids.clone());
                 self.shared.update(|state| *state = RegistrationState { ids, was_taken: true, ..RegistrationState::default() });
             }
             Err(refused) => {
@@ -275,7 +335,16 @@ impl Handler<NeedBundle> for EngineHost {
 impl Handler<Fetched> for EngineHost {
     type Result = ();
 
-    fn handle(&mut self, Fetched { hash, bundle }: Fetched, _: &mut Context<Self>) {
+    fn handle(&mut self, Fetched { hash, bundle }: Fetched, context: &mut Context<Self>) {
+        if let Err(FetchError::LinkDown) = bundle {
+            // By another link at once, else when there is one.
+            match self.link.as_ref().is_some_and(Link::is_up) {
+                true => self.fetch(hash, context),
+                false => self.parked.push(hash),
+            }
+            return;
+        }
+        let bundle = bundle.map_err(|error| error.to_string());
         for engine in self.fetching.remove(&hash).unwrap_or_default() {
             engine.do_send(BundleReady { hash, bundle: bundle.clone() });
         }

@@ -4,6 +4,7 @@
 //! [`host`] speaks for all engines of a node; [`node`] is what programs start.
 
 mod actor;
+mod holdings;
 mod host;
 mod node;
 mod slot;

@@ -22,6 +22,12 @@ const DETAILS_BYTES_MAX: usize = 4 << 20;
 /// What is left in any case of a text that many failures have, in bytes: a sentence.
 const DETAIL_BYTES_MIN: usize = 256;
 
+/// How a worker ends that was killed from outside; programs do not do this to themselves.
+const KILLED: WorkerExit = WorkerExit::Signal(9);
+
+/// How many times in a row a worker may be killed before its task is held to be the reason: it may be what needs the memory.
+const KILLS_MAX: u32 = 2;
+
 /// The batches of one engine.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
@@ -57,6 +63,8 @@ struct Running {
     at: Option<u32>,
     /// The worker reports each task before it starts the next, so that a crash has one possible culprit.
     careful: bool,
+    /// Since the last outcome, so many workers were killed from outside.
+    kills: u32,
 }
 
 /// What a slot wants done next.
@@ -115,6 +123,11 @@ impl Slot {
         self.running.as_ref().map(|running| &running.batch.dispatch)
     }
 
+    /// Whether a batch is here and has not begun.
+    pub fn waits(&self, batch: BatchId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.dispatch.batch == batch)
+    }
+
     /// Whether nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
         self.running.is_none() && self.waiting.is_empty()
@@ -128,7 +141,7 @@ impl Slot {
         }
         let Some(batch) = self.waiting.pop_front() else { return false };
         let next = batch.dispatch.first;
-        self.running = Some(Running { batch, next, piece_end: next, at: None, careful: false });
+        self.running = Some(Running { batch, next, piece_end: next, at: None, careful: false, kills: 0 });
         true
     }
 
@@ -159,6 +172,7 @@ impl Slot {
             return None;
         }
         running.next += count;
+        running.kills = 0;
         let report = Report { engine: running.batch.dispatch.engine, batch, first, outcomes };
         Some((report, running.next == running.piece_end))
     }
@@ -191,6 +205,11 @@ impl Slot {
     /// the rest of the batch is run again, task by task.
     pub fn worker_crashed(&mut self, exit: WorkerExit, last_output: &str, reports: &mut Vec<Report>) {
         let Some(running) = self.running.as_mut() else { return };
+        if exit == KILLED && running.kills < KILLS_MAX {
+            // By a person, or by a system that has no memory left: the task is tried again.
+            running.kills += 1;
+            return running.leave_worker();
+        }
         let alone = running.piece_end - running.next <= 1;
         if alone || running.careful || running.at == Some(running.next) {
             let cause = Cause::WorkerCrashed { exit, last_output: last_output.to_owned() };
@@ -219,9 +238,34 @@ impl Slot {
         self.over.push(running.batch.dispatch.batch);
     }
 
-    /// Forgets everything: whoever wanted it is gone.
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// A batch is not wanted any more. Says whether it is the one that runs: then its worker is to be stopped.
+    pub fn drop_batch(&mut self, batch: BatchId) -> bool {
+        self.waiting.retain(|waiting| waiting.dispatch.batch != batch);
+        self.over.push(batch);
+        self.running.take_if(|running| running.batch.dispatch.batch == batch).is_some()
+    }
+
+    /// The outcomes of a batch are wanted from that task on only; those before it are not to be run, and not reported. Says
+    /// whether its worker, which is at one of them, is to be stopped.
+    pub fn skip(&mut self, batch: BatchId, from: u32) -> bool {
+        if let Some(running) = self.running.as_mut().filter(|running| running.batch.dispatch.batch == batch) {
+            if running.next >= from {
+                return false;
+            }
+            running.next = from.min(running.batch.end());
+            running.leave_worker();
+            return true;
+        }
+        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.dispatch.batch == batch) {
+            let (first, end) = (waiting.dispatch.first, waiting.end());
+            let from = from.clamp(first, end);
+            waiting.dispatch.arguments = waiting.dispatch.arguments.slice((from - first) as usize, (end - from) as usize);
+            waiting.dispatch.first = from;
+            if from == end {
+                self.drop_batch(batch);
+            }
+        }
+        false
     }
 }
 

@@ -1,29 +1,29 @@
-//! The result-store actor: records outcomes, answers questions, and sends results to subscribers within their windows.
+//! The result-store actor: has outcomes kept, and sends them to subscribers within their windows. What clients ask is in
+//! [`questions`].
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+mod disk;
+mod questions;
 
-use actix::{Actor, AsyncContext, Context, Handler, Recipient};
-use engineroom_runtime::{
-    actor::{Remote, RemoteAddr},
-    net::link::{Link, SendError},
-};
+use std::time::Duration;
 
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, ResponseFuture};
+use engineroom_runtime::{actor::Reply, net::link::Link};
+use tokio::sync::oneshot;
+
+use self::disk::Disk;
 use super::{
-    EndLink, KeepRun, Kept, NoteEngines, RecordLosses, RecordRun, Settle, Store, StoreStatus, SubscribeOwner,
-    memory::{Memory, MemoryLimits},
+    EndLink, KeepRun, Kept, MemoryLimits, NoteEngines, RecordLosses, RecordRun, Settle, Store, StoreStatus, SubscribeOwner,
+    awaiting::{Awaiting, Next},
+    backend::{Answer, Done, Page, Question, Write},
+    memory::Memory,
+    now_us,
+    sqlite::FromStore,
+    subscription::{Key, OfJob, Subscription, Subscriptions},
 };
-use crate::client::ClientActor;
-use crate::status::StatusCounts;
-use crate::task::{Cause, JobId};
-use crate::wire::{
-    AwaitEnd, CLIENT, FetchTasks, Purge, PurgeOlder, QueryStatus, QueryTasks, Results, Run, RunBody, StoreRefusal, Subscribe,
-    Taken,
-};
+use crate::task::JobId;
+use crate::wire::{FetchedTasks, JobCounts, Run, StoreRefusal, TaskPage};
 
-/// How many subscriptions one store serves. Beyond it a client is told that the job is unknown here.
+/// How many jobs one store serves subscriptions of. Beyond it a client is told that the job is unknown here.
 const SUBSCRIPTIONS_MAX: usize = 1 << 20;
 
 /// The pause before results are offered again to a link that was full.
@@ -31,77 +31,213 @@ const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// An actor that holds the outcomes of the jobs of its shard.
 pub(crate) struct ResultStore {
-    memory: Memory,
+    backend: Backend,
     /// Who wants the results of a job.
-    subscriptions: HashMap<JobId, Vec<Subscription>>,
+    subscriptions: Subscriptions,
     /// Jobs of which a subscription waits for a link that was full.
     blocked: Vec<JobId>,
+    awaiting: Awaiting<Waiter>,
     /// The scheduler.
     keeper: Recipient<Kept>,
 }
 
-struct Subscription {
-    client: RemoteAddr<ClientActor>,
-    /// The client's number for it.
-    number: u64,
-    /// First index and count, ascending.
-    ranges: Vec<(u32, u32)>,
-    /// How many more bytes the client takes; the message that exhausts it still goes.
-    credit: i64,
-    /// Runs that wait for credit: first index and count.
-    waiting: BTreeMap<u32, u32>,
+/// Where results are. Memory answers at once, the disk later.
+enum Backend {
+    Memory(Memory),
+    Disk(Disk),
 }
 
-/// Whether a subscription can be sent more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Flow {
-    /// It has what there is, or its window is full.
-    Settled,
-    /// The link was full.
-    Blocked,
+/// Who is told when tasks have ended.
+struct Waiter {
+    link: Link,
+    reply: Reply<Result<(), StoreRefusal>>,
+}
+
+/// What is to be done when something is kept.
+enum Then {
+    TellKeeper(JobId),
+    Recorded { job: JobId, tasks: (u32, u32), reply: Option<Reply<()>> },
+    Subscribe(JobId, Box<Subscription>),
+    Settled(oneshot::Sender<()>),
+    Purged(Reply<Result<u64, StoreRefusal>>),
+}
+
+/// What is to be done with an answer.
+enum Asker {
+    Subscribe(JobId, Box<Subscription>, Reply<Option<JobCounts>>),
+    Page(JobId, Key),
+    Status(Reply<crate::status::StatusCounts>),
+    Awaits(u64),
+    Tasks(Reply<Result<FetchedTasks, StoreRefusal>>),
+    Records(Reply<Result<TaskPage, StoreRefusal>>),
 }
 
 impl ResultStore {
     /// A store that keeps what it is told while the controller lives.
     pub fn memory(limits: MemoryLimits, keeper: Recipient<Kept>) -> Self {
-        Self { memory: Memory::new(limits), subscriptions: HashMap::new(), blocked: Vec::new(), keeper }
+        Self::with(Backend::Memory(Memory::new(limits)), keeper)
     }
 
-    /// A store that keeps what it is told in a file, together with other stores of the controller.
-    pub fn on_disk(_store: Store, keeper: Recipient<Kept>) -> Self {
-        Self::memory(MemoryLimits::default(), keeper)
+    /// A store that keeps what it is told in a file, together with the other stores of the controller. It ends when the file
+    /// cannot be used any more.
+    pub fn on_disk(store: Store, keeper: Recipient<Kept>) -> Self {
+        Self::with(Backend::Disk(Disk::new(store)), keeper)
+    }
+
+    fn with(backend: Backend, keeper: Recipient<Kept>) -> Self {
+        Self { backend, subscriptions: Subscriptions::new(), blocked: Vec::new(), awaiting: Awaiting::default(), keeper }
+    }
+
+    /// Has something kept, and then does what is to be done.
+    fn write(&mut self, write: Write, then: Then, context: &mut Context<Self>) {
+        match &mut self.backend {
+            Backend::Memory(memory) => {
+                if let Some(done) = memory.apply(write, now_us()) {
+                    self.written(then, done, context);
+                }
+            }
+            Backend::Disk(disk) => disk.write(write, then),
+        }
+    }
+
+    /// Has something kept that nobody waits for.
+    fn write_only(&mut self, write: Write) {
+        match &mut self.backend {
+            Backend::Memory(memory) => drop(memory.apply(write, now_us())),
+            Backend::Disk(disk) => disk.write_only(write),
+        }
+    }
+
+    /// Has something read, and then does what is to be done with it.
+    fn ask(&mut self, question: Question, asker: Asker, context: &mut Context<Self>) {
+        match &mut self.backend {
+            Backend::Memory(memory) => {
+                let answer = memory.answer(question);
+                self.answered(asker, answer, context);
+            }
+            Backend::Disk(disk) => disk.ask(question, asker),
+        }
+    }
+
+    /// What became of a write. A [`Done`] of another kind than the write's does not come.
+    fn written(&mut self, then: Then, done: Done, context: &mut Context<Self>) {
+        match (then, done) {
+            (Then::TellKeeper(job), Done::Kept(outcome)) => {
+                if outcome == Ok(true) {
+                    self.job_ended(job);
+                }
+                self.keeper.do_send(Kept { job, outcome: outcome.map(drop) });
+            }
+            (Then::Recorded { job, tasks, reply }, Done::Recorded(run, ended)) => {
+                // Kept, or of a job or task that needs no outcome any more: either way the engine may forget it.
+                if let Some(reply) = reply {
+                    reply.send(&());
+                }
+                if let Some(run) = run {
+                    self.recorded(job, tasks, run, context);
+                }
+                if ended {
+                    self.job_ended(job);
+                }
+            }
+            (Then::Subscribe(job, mut subscription), Done::Looked(Some(info))) => {
+                // A job that is here already stays its owner's.
+                if *info.owner == *subscription.link().peer().name.name() {
+                    if info.counts.done == 0 {
+                        subscription.cursor.nothing_yet();
+                    }
+                    self.subscribe(job, *subscription, info.ended, context);
+                }
+            }
+            (Then::Settled(settled), _) => drop(settled.send(())),
+            (Then::Purged(reply), Done::Purged(purged)) => reply.send(&purged),
+            (Then::TellKeeper(_) | Then::Recorded { .. } | Then::Subscribe(..) | Then::Purged(_), _) => {}
+        }
+    }
+
+    fn answered(&mut self, asker: Asker, answer: Answer, context: &mut Context<Self>) {
+        match (asker, answer) {
+            (Asker::Subscribe(job, subscription, reply), Answer::Job(info)) => {
+                let info = info.filter(|info| *info.owner == *subscription.link().peer().name.name());
+                let Some(info) = info.filter(|_| self.subscriptions.len() < SUBSCRIPTIONS_MAX) else {
+                    return reply.send(&None);
+                };
+                reply.send(&Some(info.counts));
+                self.subscribe(job, *subscription, info.ended, context);
+            }
+            (Asker::Page(job, key), Answer::Page(page)) => {
+                self.deliver(job, key, page, context);
+                self.pump(job, context);
+            }
+            (Asker::Status(reply), Answer::Status(counts)) => reply.send(&counts),
+            (Asker::Awaits(waiter), Answer::FirstPending(first)) => {
+                let next = self.awaiting.answered(waiter, first);
+                self.wait_on(waiter, next, context);
+            }
+            (Asker::Tasks(reply), Answer::Tasks(tasks)) => reply.send(&tasks),
+            (Asker::Records(reply), Answer::Records(records)) => reply.send(&records),
+            _ => {}
+        }
+    }
+
+    /// Outcomes have been recorded: sends them to those who want them.
+    fn recorded(&mut self, job: JobId, (first, end): (u32, u32), run: Run, context: &mut Context<Self>) {
+        if let Some(of_job) = self.subscriptions.get_mut(&job)
+            && of_job.offer(job, run)
+        {
+            self.retry_later(job, context);
+        }
+        for (waiter, next) in self.awaiting.ended(job, first, end) {
+            self.wait_on(waiter, next, context);
+        }
+    }
+
+    fn job_ended(&mut self, job: JobId) {
+        if let Some(of_job) = self.subscriptions.get_mut(&job) {
+            of_job.ended = true;
+            if of_job.sweep() {
+                self.subscriptions.remove(&job);
+            }
+        }
     }
 
     /// Starts a subscription with what there is already, in place of an older one of its number. One without ranges only ends
     /// the older one.
-    fn subscribe(&mut self, job: JobId, mut subscription: Subscription, context: &mut Context<Self>) {
-        let of_job = self.subscriptions.entry(job).or_default();
-        of_job.retain(|other| other.client.link() != subscription.client.link() || other.number != subscription.number);
-        for (first, count) in subscription.ranges.clone() {
-            subscription.waiting.extend(self.memory.evicted_within(job, first, count));
-            let runs = self.memory.runs_within(job, first, count);
-            subscription.waiting.extend(runs.filter_map(|first| Some((first, self.memory.run(job, first)?.count))));
+    fn subscribe(&mut self, job: JobId, subscription: Subscription, ended: bool, context: &mut Context<Self>) {
+        // Its link may have ended while the store was asked.
+        if subscription.link().is_up() {
+            let of_job: &mut OfJob = self.subscriptions.entry(job).or_default();
+            of_job.ended |= ended;
+            of_job.add(subscription);
         }
-        if !subscription.ranges.is_empty() {
-            of_job.push(subscription);
-        }
-        self.push_waiting(job, context);
+        self.pump(job, context);
     }
 
-    /// Sends the subscriptions of a job what they wait for, as far as their windows go, and ends those that are done.
-    fn push_waiting(&mut self, job: JobId, context: &mut Context<Self>) {
-        let Some(of_job) = self.subscriptions.get_mut(&job) else { return };
-        let mut blocked = false;
-        for subscription in of_job.iter_mut() {
-            blocked |= subscription.send_waiting(job, &self.memory) == Flow::Blocked;
+    /// Reads for the subscriptions of a job what they have not been sent, as far as their windows go, and ends those that are
+    /// done.
+    fn pump(&mut self, job: JobId, context: &mut Context<Self>) {
+        while let Some(of_job) = self.subscriptions.get_mut(&job)
+            && let Some((key, (ranges, bytes_max))) = of_job.all.iter_mut().find_map(|one| Some((one.key(), one.next_page()?)))
+        {
+            let question = Question::Page { job, ranges, bytes_max };
+            match &mut self.backend {
+                Backend::Memory(memory) => {
+                    if let Answer::Page(page) = memory.answer(question) {
+                        self.deliver(job, key, page, context);
+                    }
+                }
+                Backend::Disk(disk) => disk.ask(question, Asker::Page(job, key)),
+            }
         }
-        if self.memory.has_ended(job) {
-            of_job.retain(|subscription| !subscription.waiting.is_empty());
-        }
-        if of_job.is_empty() {
+        if self.subscriptions.get_mut(&job).is_some_and(OfJob::sweep) {
             self.subscriptions.remove(&job);
         }
-        if blocked {
+    }
+
+    fn deliver(&mut self, job: JobId, key: Key, page: Page, context: &mut Context<Self>) {
+        // It may have ended, or have been replaced by one that has a page under way of its own: then this one is as good.
+        let subscription = self.subscriptions.get_mut(&job).and_then(|of_job| of_job.find(key));
+        if subscription.is_some_and(|subscription| !subscription.deliver(job, page)) {
             self.retry_later(job, context);
         }
     }
@@ -110,99 +246,70 @@ impl ResultStore {
     fn retry_later(&mut self, job: JobId, context: &mut Context<Self>) {
         if self.blocked.is_empty() {
             context.run_later(RETRY_PAUSE, |this, context| {
-                let blocked = std::mem::take(&mut this.blocked);
-                blocked.into_iter().for_each(|job| this.push_waiting(job, context));
+                for job in std::mem::take(&mut this.blocked) {
+                    this.subscriptions.get_mut(&job).into_iter().for_each(OfJob::unblock);
+                    this.pump(job, context);
+                }
             });
         }
         if !self.blocked.contains(&job) {
             self.blocked.push(job);
         }
     }
-}
 
-impl Subscription {
-    fn new(link: Link, number: u64, mut ranges: Vec<(u32, u32)>, window_bytes: u64) -> Self {
-        ranges.sort_unstable();
-        Self {
-            client: RemoteAddr::new(link, CLIENT),
-            number,
-            ranges,
-            credit: i64::try_from(window_bytes).unwrap_or(i64::MAX),
-            waiting: BTreeMap::new(),
+    fn wait_on(&mut self, waiter: u64, next: Next<Waiter>, context: &mut Context<Self>) {
+        match next {
+            Next::Nothing => {}
+            Next::Ask(question) => self.ask(question, Asker::Awaits(waiter), context),
+            Next::Ended(waiter) => waiter.reply.send(&Ok(())),
+            Next::Unknown(waiter, job) => waiter.reply.send(&Err(StoreRefusal::Unknown(job))),
         }
-    }
-
-    fn wants(&self, run: &Run) -> bool {
-        let until = self.ranges.partition_point(|(first, _)| *first < run.end());
-        // Ranges may overlap, but the clients' do not: the last that starts before the run's end reaches furthest.
-        self.ranges[..until].last().is_some_and(|(first, count)| first.saturating_add(*count) > run.first)
-    }
-
-    fn offer(&mut self, job: JobId, run: &Run) -> Flow {
-        if !self.wants(run) {
-            return Flow::Settled;
-        }
-        if self.credit <= 0 || !self.waiting.is_empty() {
-            self.waiting.insert(run.first, run.count);
-            return Flow::Settled;
-        }
-        let flow = self.send(job, run);
-        if flow == Flow::Blocked {
-            self.waiting.insert(run.first, run.count);
-        }
-        flow
-    }
-
-    fn send(&mut self, job: JobId, run: &Run) -> Flow {
-        let message = Results { job, subscription: self.number, run: run.clone() };
-        match self.client.tell(&message) {
-            Ok(()) => self.credit -= i64::try_from(run.window_bytes()).unwrap_or(i64::MAX),
-            Err(SendError::Full { .. }) => return Flow::Blocked,
-            Err(SendError::Encoding(message)) => {
-                let cause = Cause::WrongResult { type_name: "result".into(), message };
-                return self.send(job, &Run { body: RunBody::Ended(cause), ..run.clone() });
-            }
-            // The link is down; the client subscribes again when it is back.
-            Err(SendError::Down { .. } | SendError::NotAccepted { .. }) => {}
-        }
-        Flow::Settled
-    }
-
-    fn send_waiting(&mut self, job: JobId, memory: &Memory) -> Flow {
-        while self.credit > 0 {
-            let Some((first, count)) = self.waiting.pop_first() else { break };
-            let flow = match memory.run(job, first) {
-                Some(run) => self.send(job, run),
-                None => self.send(job, &evicted(first, count)),
-            };
-            if flow == Flow::Blocked {
-                self.waiting.insert(first, count);
-                return flow;
-            }
-        }
-        Flow::Settled
     }
 }
 
 impl Actor for ResultStore {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        if let Backend::Disk(disk) = &mut self.backend {
+            disk.attach(context.address().recipient());
+        }
+    }
+}
+
+impl Handler<FromStore> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, told: FromStore, context: &mut Context<Self>) {
+        match told {
+            FromStore::Committed(all) => {
+                for (ticket, done) in all {
+                    let Backend::Disk(disk) = &mut self.backend else { return };
+                    if let Some(then) = disk.written(ticket) {
+                        self.written(then, done, context);
+                    }
+                }
+            }
+            FromStore::Answered(ticket, answer) => {
+                let Backend::Disk(disk) = &mut self.backend else { return };
+                if let Some(asker) = disk.answered(ticket) {
+                    self.answered(asker, answer, context);
+                }
+            }
+            FromStore::Failed(text) => {
+                tracing::error!("{text}");
+                context.stop();
+            }
+        }
+    }
 }
 
 impl Handler<KeepRun> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, keep: KeepRun, context: &mut Context<Self>) {
-        let KeepRun { job, open, arguments, closed, .. } = keep;
-        if let Some((owner, _)) = open {
-            self.memory.open(job, &owner.name);
-        }
-        // A run has fewer than 2^32 tasks, which the scheduler checks.
-        self.memory.extend(job, arguments.len() as u32, now_us());
-        if closed {
-            self.memory.close(job);
-            self.push_waiting(job, context);
-        }
-        self.keeper.do_send(Kept { job, outcome: Ok(()) });
+        let job = keep.job;
+        self.write(Write::Keep(keep), Then::TellKeeper(job), context);
     }
 }
 
@@ -211,11 +318,9 @@ impl Handler<SubscribeOwner> for ResultStore {
 
     fn handle(&mut self, subscribe: SubscribeOwner, context: &mut Context<Self>) {
         let SubscribeOwner { job, client, subscription, window_bytes } = subscribe;
-        // A job that is here already stays its owner's.
-        let is_own = self.memory.job(job).is_some_and(|(of, _)| of == client.peer().name.name());
-        if is_own && window_bytes > 0 {
+        if window_bytes > 0 {
             let all = Subscription::new(client, subscription, vec![(0, u32::MAX)], window_bytes);
-            self.subscribe(job, all, context);
+            self.write(Write::Look { job }, Then::Subscribe(job, Box::new(all)), context);
         }
     }
 }
@@ -223,20 +328,31 @@ impl Handler<SubscribeOwner> for ResultStore {
 impl Handler<RecordLosses> for ResultStore {
     type Result = ();
 
-    // What is in memory does not outlive the scheduler, which knows them.
-    fn handle(&mut self, _: RecordLosses, _: &mut Context<Self>) {}
+    fn handle(&mut self, lost: RecordLosses, _: &mut Context<Self>) {
+        let RecordLosses { job, first, count, losses } = lost;
+        self.write_only(Write::Losses { job, first, count, losses });
+    }
 }
 
 impl Handler<NoteEngines> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, _: NoteEngines, _: &mut Context<Self>) {}
+    fn handle(&mut self, note: NoteEngines, _: &mut Context<Self>) {
+        self.write_only(Write::Engines(note));
+    }
 }
 
 impl Handler<Settle> for ResultStore {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: Settle, _: &mut Context<Self>) {}
+    fn handle(&mut self, _: Settle, context: &mut Context<Self>) -> Self::Result {
+        let (settled, until) = oneshot::channel();
+        self.write(Write::Settle, Then::Settled(settled), context);
+        Box::pin(async {
+            // It fails when the store has ended, and with it the controller.
+            let _ = until.await;
+        })
+    }
 }
 
 impl Handler<RecordRun> for ResultStore {
@@ -244,21 +360,8 @@ impl Handler<RecordRun> for ResultStore {
 
     fn handle(&mut self, record: RecordRun, context: &mut Context<Self>) {
         let RecordRun { job, run, kept } = record;
-        let mut blocked = false;
-        if let Some(run) = self.memory.record(job, run) {
-            for subscription in self.subscriptions.get_mut(&job).into_iter().flatten() {
-                blocked |= subscription.offer(job, run) == Flow::Blocked;
-            }
-        }
-        if blocked {
-            self.retry_later(job, context);
-        } else if self.memory.has_ended(job) {
-            self.push_waiting(job, context);
-        }
-        // Kept, or of a job or task that needs no outcome any more: either way the engine may forget it.
-        if let Some(kept) = kept {
-            kept.send(&());
-        }
+        let tasks = (run.first, run.end());
+        self.write(Write::Record { job, run }, Then::Recorded { job, tasks, reply: kept }, context);
     }
 }
 
@@ -266,10 +369,11 @@ impl Handler<EndLink> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, end: EndLink, _: &mut Context<Self>) {
-        self.subscriptions.retain(|_, subscriptions| {
-            subscriptions.retain(|subscription| *subscription.client.link() != end.link);
-            !subscriptions.is_empty()
+        self.subscriptions.retain(|_, of_job| {
+            of_job.all.retain(|subscription| *subscription.link() != end.link);
+            !of_job.all.is_empty()
         });
+        self.awaiting.retain(|waiter| waiter.link != end.link);
     }
 }
 
@@ -277,106 +381,9 @@ impl Handler<StoreStatus> for ResultStore {
     type Result = actix::MessageResult<StoreStatus>;
 
     fn handle(&mut self, _: StoreStatus, _: &mut Context<Self>) -> Self::Result {
-        actix::MessageResult(self.memory.size())
+        actix::MessageResult(match &self.backend {
+            Backend::Memory(memory) => memory.size(),
+            Backend::Disk(disk) => disk.size(),
+        })
     }
-}
-
-impl Handler<Remote<Subscribe>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<Subscribe>, context: &mut Context<Self>) {
-        let Remote { message: Subscribe { job, subscription, ranges, window_bytes }, from, reply } = remote;
-        let owner = from.peer().name.name();
-        let known = self.memory.job(job).filter(|(of, _)| *of == owner).map(|(_, counts)| counts);
-        let Some(counts) = known.filter(|_| self.subscriptions.len() < SUBSCRIPTIONS_MAX) else {
-            return reply.send(&None);
-        };
-        reply.send(&Some(counts));
-        self.subscribe(job, Subscription::new(from, subscription, ranges, window_bytes), context);
-    }
-}
-
-impl Handler<Remote<Taken>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<Taken>, context: &mut Context<Self>) {
-        let Taken { job, subscription: number, runs, grant_bytes } = remote.message;
-        let owner = remote.from.peer().name.name();
-        if self.memory.job(job).is_none_or(|(of, _)| of != owner) {
-            return;
-        }
-        runs.into_iter().for_each(|first| self.memory.take(job, first));
-        let of_client = |other: &&mut Subscription| *other.client.link() == remote.from && other.number == number;
-        if let Some(subscription) = self.subscriptions.get_mut(&job).into_iter().flatten().find(of_client) {
-            let grant = i64::try_from(grant_bytes).unwrap_or(i64::MAX);
-            subscription.credit = subscription.credit.saturating_add(grant);
-            self.push_waiting(job, context);
-        }
-    }
-}
-
-impl Handler<Remote<QueryStatus>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<QueryStatus>, _: &mut Context<Self>) {
-        let mut sum = StatusCounts::default();
-        for (job, first, count) in &remote.message.runs {
-            sum += self.memory.status(*job, *first, *count);
-        }
-        remote.reply.send(&sum);
-    }
-}
-
-fn evicted(first: u32, count: u32) -> Run {
-    Run { first, count, engine: None, attempt: 0, submitted_us: 0, body: RunBody::Ended(Cause::Evicted) }
-}
-
-/// Microseconds since the Unix epoch by this machine's clock.
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
-impl Handler<Remote<AwaitEnd>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<AwaitEnd>, _: &mut Context<Self>) {
-        remote.reply.send(&Err(not_here()));
-    }
-}
-
-impl Handler<Remote<FetchTasks>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<FetchTasks>, _: &mut Context<Self>) {
-        remote.reply.send(&Err(not_here()));
-    }
-}
-
-impl Handler<Remote<Purge>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<Purge>, _: &mut Context<Self>) {
-        remote.reply.send(&Err(not_here()));
-    }
-}
-
-impl Handler<Remote<PurgeOlder>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<PurgeOlder>, _: &mut Context<Self>) {
-        remote.reply.send(&Err(not_here()));
-    }
-}
-
-impl Handler<Remote<QueryTasks>> for ResultStore {
-    type Result = ();
-
-    fn handle(&mut self, remote: Remote<QueryTasks>, _: &mut Context<Self>) {
-        remote.reply.send(&Err(not_here()));
-    }
-}
-
-fn not_here() -> StoreRefusal {
-    StoreRefusal::NotHere("the controller keeps its results in memory: start it with `--store sqlite`".into())
 }

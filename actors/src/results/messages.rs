@@ -72,7 +72,7 @@ pub(crate) struct RecordLosses {
 }
 
 /// Engines came or went. Kept, so that a controller that was restarted knows for whom to wait before it gives out tasks anew.
-#[derive(Message)]
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct NoteEngines {
     /// No id from this one on has been given.

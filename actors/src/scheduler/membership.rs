@@ -22,6 +22,7 @@ pub(super) struct Unseated {
 }
 
 impl Scheduler {
+    #[cfg(test)]
     /// An engine is ready for work and has none. Its id must never have been used by another one.
     pub fn engine_joined(&mut self, now: Time, id: EngineId, capability: Capability) {
         self.engine_rejoined(now, id, capability, &[]);

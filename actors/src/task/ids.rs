@@ -20,6 +20,16 @@ impl JobId {
         Self(Uuid::from_u128(number))
     }
 
+    /// Its sixteen bytes, whose order is that of time.
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id with these bytes.
+    pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// Which of `shards` result stores holds this job.
     pub fn shard(self, shards: usize) -> usize {
         // The last eight bytes of a UUIDv7 are random; the first are a clock.

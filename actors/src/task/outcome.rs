@@ -285,6 +285,21 @@ impl Outcomes {
         filled.collect()
     }
 
+    /// Those from the one at `offset` on. They must be [sound](Self::is_sound), and more than `offset`.
+    pub(crate) fn skip(self, offset: u32) -> Self {
+        if offset == 0 {
+            return self;
+        }
+        let from = offset as usize;
+        Self {
+            values: self.values.slice(from, self.values.len() - from),
+            timings: self.timings[from..].to_vec(),
+            failures: self.failures.into_iter().filter_map(|(at, cause)| Some((at.checked_sub(offset)?, cause))).collect(),
+            output: self.output.into_iter().filter_map(|(at, output)| Some((at.checked_sub(offset)?, output))).collect(),
+            epoch_us: self.epoch_us,
+        }
+    }
+
     /// Whether the parts fit together. False only for what a broken or hostile peer sent.
     pub fn is_sound(&self) -> bool {
         let count = self.len();

@@ -24,6 +24,25 @@ impl Ranges {
         self.ranges.insert(first, end);
     }
 
+    /// Takes `first..end` out.
+    pub fn uncover(&mut self, first: u32, end: u32) {
+        let overlapping: Vec<(u32, u32)> = self.whole_within(first, end).collect();
+        for (start, stop) in overlapping {
+            self.ranges.remove(&start);
+            if start < first {
+                self.ranges.insert(start, first);
+            }
+            if stop > end {
+                self.ranges.insert(end, stop);
+            }
+        }
+    }
+
+    /// Whether nothing is in the set.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
     /// How many of `first..end` are in the set.
     pub fn covered(&self, first: u32, end: u32) -> u32 {
         self.within(first, end).map(|(start, stop)| stop - start).sum()
@@ -43,9 +62,14 @@ impl Ranges {
 
     /// The parts of the set within `first..end`, as start and end.
     pub fn within(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, u32)> {
+        self.whole_within(first, end).map(move |(start, stop)| (start.max(first), stop.min(end)))
+    }
+
+    /// The ranges that overlap `first..end`, whole.
+    fn whole_within(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, u32)> {
         let before = self.ranges.range(..first).next_back().filter(move |(_, stop)| **stop > first);
         let inside = self.ranges.range(first..end.max(first));
-        before.into_iter().chain(inside).map(move |(start, stop)| ((*start).max(first), (*stop).min(end)))
+        before.into_iter().chain(inside).map(|(start, stop)| (*start, *stop))
     }
 
     /// What of `first..end` is not in the set, as start and end.
@@ -87,8 +111,13 @@ mod tests {
             number = number.wrapping_mul(1_103_515_245).wrapping_add(12_345);
             let first = (number >> 16) % 36;
             let end = first + (number >> 8) % 4;
-            set.cover(first, end);
-            members[first as usize..end as usize].fill(true);
+            if number & 0x60 == 0 {
+                set.uncover(first, end);
+                members[first as usize..end as usize].fill(false);
+            } else {
+                set.cover(first, end);
+                members[first as usize..end as usize].fill(true);
+            }
             for from in 0..40u32 {
                 for to in from..=40u32 {
                     let inside = &members[from as usize..to as usize];

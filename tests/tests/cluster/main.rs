@@ -2,6 +2,8 @@
 
 mod access;
 mod certificates;
+mod chance;
+mod chaos;
 mod clients;
 mod failures;
 mod hostile;
@@ -9,6 +11,7 @@ mod lifecycle;
 mod loss;
 mod misuse;
 mod programs;
+mod restart;
 mod services;
 mod volume;
 

@@ -157,8 +157,6 @@ fn a_batch_that_is_over_is_not_given_back() {
     slot.dispatched(dispatch(1001, 0, 2));
     assert!(slot.retract(BatchId(1001)), "it waits");
     assert!(slot.retract(BatchId(0)), "more are not remembered");
-    slot.clear();
-    assert!(slot.retract(BatchId(1)), "another controller numbers its own batches");
 }
 
 #[test]
@@ -211,4 +209,54 @@ fn reports_that_do_not_fit_are_refused() {
     for (batch, first, count) in [(2, 0, 1), (1, 1, 1), (1, 0, 5), (1, 0, 0)] {
         assert!(slot.progressed(BatchId(batch), first, values(count)).is_none(), "{batch} {first} {count}");
     }
+}
+
+#[test]
+fn a_batch_that_is_not_wanted_any_more_is_neither_run_nor_reported() {
+    let mut slot = Slot::default();
+    for batch in 1..=3 {
+        slot.dispatched(dispatch(batch, 0, 4));
+    }
+    slot.begin();
+    slot.step(&mut Vec::new());
+    assert!(!slot.drop_batch(BatchId(2)) && !slot.drop_batch(BatchId(9)));
+    assert!(slot.drop_batch(BatchId(1)), "its worker is to be stopped");
+    assert!(slot.progressed(BatchId(1), 0, values(1)).is_none());
+    assert!(slot.begin() && slot.current().is_some_and(|dispatch| dispatch.batch == BatchId(3)));
+    assert!(slot.waits(BatchId(3)) != slot.current().is_some() && !slot.waits(BatchId(2)));
+}
+
+#[test]
+fn tasks_whose_outcomes_are_there_already_are_skipped() {
+    let mut slot = Slot::default();
+    slot.dispatched(dispatch(1, 0, 6));
+    slot.dispatched(dispatch(2, 10, 6));
+    slot.begin();
+    slot.step(&mut Vec::new());
+    assert!(!slot.skip(BatchId(1), 0), "its worker is there");
+    assert!(slot.skip(BatchId(1), 4));
+    assert!(matches!(slot.step(&mut Vec::new()), Step::Run { first: 4, count: 2, .. }));
+    assert!(slot.progressed(BatchId(1), 4, values(2)).is_some_and(|(_, done)| done));
+    assert!(matches!(slot.step(&mut Vec::new()), Step::Idle));
+    assert!(!slot.skip(BatchId(2), 13));
+    slot.begin();
+    assert!(matches!(slot.step(&mut Vec::new()), Step::Run { first: 13, count: 3, .. }));
+    slot.dispatched(dispatch(3, 0, 2));
+    assert!(!slot.skip(BatchId(3), 2) && !slot.waits(BatchId(3)), "nothing of it is left");
+}
+
+#[test]
+fn a_task_whose_worker_is_killed_from_outside_is_tried_again() {
+    let (mut slot, mut reports) = (running(2), Vec::new());
+    for _ in 0..KILLS_MAX {
+        slot.worker_crashed(KILLED, "", &mut reports);
+        assert!(matches!(slot.step(&mut reports), Step::Run { first: 0, count: 2, .. }) && reports.is_empty());
+    }
+    slot.progressed(BatchId(1), 0, values(1));
+    for _ in 0..KILLS_MAX {
+        slot.worker_crashed(KILLED, "", &mut reports);
+        assert!(matches!(slot.step(&mut reports), Step::Run { first: 1, count: 1, .. }) && reports.is_empty());
+    }
+    slot.worker_crashed(KILLED, "", &mut reports);
+    assert!(matches!(reports[0].outcomes.failure(0), Some(Cause::WorkerCrashed { exit: KILLED, .. })), "it may be the reason");
 }

@@ -53,19 +53,22 @@ impl Control {
         Ok(())
     }
 
-    /// Notes that the worker is done with a batch.
+    /// Notes that the worker is done with a batch. Of several pieces of one, with the first of them: the engine may have given
+    /// the next as soon as it had the last outcome.
     pub(super) fn end(&self, batch: BatchId) {
         let mut batches = self.lock();
-        batches.retain(|b| b.id != batch);
+        if let Some(at) = batches.iter().position(|b| b.id == batch) {
+            batches.remove(at);
+        }
         self.any_cancelled.store(batches.iter().any(|b| !b.cancelled.is_empty()), Ordering::Release);
     }
 
     /// Cancels tasks. Whether those that have not begun will be skipped.
     pub(super) fn cancel(&self, batch: BatchId, first: u32, count: u32) -> bool {
         let mut batches = self.lock();
-        let Some(batch) = batches.iter_mut().find(|b| b.id == batch) else { return false };
         let first = u64::from(first);
-        let done = batch.cancel(first..first + u64::from(count));
+        let range = first..first + u64::from(count);
+        let done = batches.iter_mut().filter(|b| b.id == batch).fold(false, |done, b| b.cancel(range.clone()) || done);
         self.any_cancelled.fetch_or(done, Ordering::Release);
         done
     }
@@ -133,6 +136,19 @@ mod tests {
         control.end(BatchId(1));
         assert_eq!((cancelled(&control, 1), cancelled(&control, 2)), (vec![], vec![u32::MAX]));
         assert!(!control.cancel(BatchId(1), 10, 1));
+    }
+
+    #[test]
+    fn the_end_of_a_piece_leaves_the_next_one_of_its_batch() {
+        let control = Control::default();
+        control.begin(&idle(1, 0, 5)).unwrap();
+        control.begin(&idle(1, 5, 5)).unwrap();
+        assert!(control.cancel(BatchId(1), 7, 1));
+        control.end(BatchId(1));
+        assert!(control.cancel(BatchId(1), 9, 1));
+        assert_eq!(cancelled(&control, 1), [7, 9]);
+        control.end(BatchId(1));
+        assert!(!control.cancel(BatchId(1), 9, 1));
     }
 
     #[test]

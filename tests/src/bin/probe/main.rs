@@ -2,6 +2,7 @@
 //!
 //! `probe SUBCOMMAND [ARGUMENT]... --profile-dir DIR`. Without arguments it was started by an engine, as a worker.
 
+mod durable;
 mod ends;
 mod misuse;
 mod service;
@@ -38,6 +39,9 @@ fn run(options: &Options) -> Result<()> {
     let name = options.arguments.first().map(String::as_str).unwrap_or_default();
     match name {
         "sleep-map" => work::sleep_map(options),
+        "logged-map" => durable::logged_map(options),
+        "many" => durable::many(options),
+        "leave" => durable::leave(options),
         "big" => work::big(options),
         "flood" => work::flood(options),
         "ping" => work::ping(options),

@@ -1,0 +1,131 @@
+//! What the actor wants of whatever keeps its results, in memory or on disk.
+
+use std::sync::Arc;
+
+use super::{KeepRun, NoteEngines};
+use crate::status::StatusCounts;
+use crate::task::JobId;
+use crate::wire::{FetchTasks, FetchedTasks, JobCounts, QueryTasks, Run, StoreRefusal, TaskPage};
+
+/// Something to be kept.
+#[derive(Debug)]
+pub(super) enum Write {
+    Keep(KeepRun),
+    Record {
+        job: JobId,
+        run: Run,
+    },
+    Losses {
+        job: JobId,
+        first: u32,
+        count: u32,
+        losses: u32,
+    },
+    Engines(NoteEngines),
+    /// A client has taken the runs that start there.
+    Take {
+        job: JobId,
+        owner: Arc<str>,
+        runs: Vec<u32>,
+    },
+    /// How far is the job, after everything that was to be kept before?
+    Look {
+        job: JobId,
+    },
+    /// Everything before is kept.
+    Settle,
+    Purge {
+        owner: Arc<str>,
+        runs: Vec<(JobId, u32, u32)>,
+    },
+    PurgeOlder {
+        owner: Arc<str>,
+        shard: u32,
+        before_us: u64,
+    },
+}
+
+/// What became of a [`Write`].
+#[derive(Debug, PartialEq)]
+pub(super) enum Done {
+    /// `Ok` says whether the job has ended.
+    Kept(Result<bool, String>),
+    /// The outcomes, unless they were not wanted: the job is not here, or a task of it has an outcome already. And whether the
+    /// job has ended.
+    Recorded(Option<Run>, bool),
+    Looked(Option<JobInfo>),
+    Settled,
+    Purged(Result<u64, StoreRefusal>),
+}
+
+/// Whose a job is, and how far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct JobInfo {
+    pub owner: Arc<str>,
+    pub counts: JobCounts,
+    /// Every task has an outcome and no more will come.
+    pub ended: bool,
+}
+
+/// Something to be read.
+#[derive(Debug)]
+pub(super) enum Question {
+    Job(JobId),
+    /// Runs and evicted tasks within these ranges, given as start and end, ascending.
+    Page {
+        job: JobId,
+        ranges: Vec<(u32, u32)>,
+        bytes_max: u64,
+    },
+    Status {
+        owner: Arc<str>,
+        runs: Vec<(JobId, u32, u32)>,
+    },
+    FirstPending {
+        owner: Arc<str>,
+        job: JobId,
+        first: u32,
+        end: u32,
+    },
+    Tasks {
+        owner: Arc<str>,
+        fetch: FetchTasks,
+    },
+    Records {
+        owner: Arc<str>,
+        query: QueryTasks,
+    },
+}
+
+/// What there is to a [`Question`].
+#[derive(Debug)]
+pub(super) enum Answer {
+    Job(Option<JobInfo>),
+    Page(Page),
+    Status(StatusCounts),
+    FirstPending(FirstPending),
+    Tasks(Result<FetchedTasks, StoreRefusal>),
+    Records(Result<TaskPage, StoreRefusal>),
+}
+
+/// Some of the runs that were asked for.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Page {
+    /// Runs that lie within or overlap the ranges, whole; and parts of the ranges that were evicted.
+    pub runs: Vec<Run>,
+    /// Of the ranges, everything below this is among `runs`, or has no outcome.
+    pub until: u32,
+}
+
+/// The first task of a range that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstPending {
+    /// All have ended.
+    None,
+    /// This one; those before have ended.
+    At(u32),
+    /// Those before this one have ended; there are more to be looked at.
+    LookOn(u32),
+    /// The job, or one of the tasks, is not here, or is another owner's.
+    Unknown,
+}
