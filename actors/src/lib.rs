@@ -42,6 +42,8 @@ mod error;
 pub mod profile;
 mod results;
 mod scheduler;
+#[cfg(test)]
+mod simulation;
 mod status;
 mod task;
 mod wire;

@@ -1,13 +1,13 @@
 //! The scheduler actor: carries messages between links, result stores and the pure core, and holds what the core must
 //! not know: links, arguments, the clock. What clients ask of it is in [`clients`], what engine nodes tell it in [`nodes`].
 
-mod absences;
+pub(crate) mod absences;
 mod announcements;
 mod arguments;
 mod clients;
 mod cluster_status;
 mod finished;
-mod ledger;
+pub(crate) mod ledger;
 mod nodes;
 mod recovery;
 

@@ -52,6 +52,8 @@ mod tests;
 
 pub(crate) use actor::{Leaving, LinkDown, LinkUp, SchedulerActor, UseStores};
 #[cfg(test)]
+pub(crate) use actor::{absences, ledger};
+#[cfg(test)]
 pub use commands::JobCounts;
 pub use commands::{
     Accepted, CancelCounts, Chunk, Claim, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Refused, Suspended,

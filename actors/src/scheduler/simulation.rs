@@ -1,5 +1,5 @@
-//! Random histories of a cluster, each from one seed: clients that submit and cancel, engines that join, work, lag, leave and
-//! crash. After every step the scheduler's invariants hold; in the end every task has exactly one outcome and nothing is left.
+//! Random histories of a cluster, each from one seed: clients that submit and cancel, engines that join, work, lag, leave, crash
+//! and come back, and times in which nothing is given out. After every step the scheduler's invariants hold; in the end every task has exactly one outcome and nothing is left.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -77,6 +77,9 @@ struct Held {
     first: u32,
     count: u32,
     done: u32,
+    attempt: u32,
+    /// The engine said so when it came back.
+    started: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +113,7 @@ struct Cluster {
     engines_ever: u32,
     jobs: BTreeMap<JobId, JobModel>,
     jobs_ever: u128,
+    paused: bool,
     /// Reports that count no longer: of lost engines, or delivered before.
     stale: Vec<(EngineId, Letter)>,
 }
@@ -128,7 +132,7 @@ impl Cluster {
         };
         let scheduler = Scheduler::new(settings.clone());
         let (engines, jobs) = Default::default();
-        Self { rng, settings, scheduler, now: 0, engines, engines_ever: 0, jobs, jobs_ever: 0, stale: vec![] }
+        Self { rng, settings, scheduler, now: 0, engines, engines_ever: 0, jobs, jobs_ever: 0, paused: false, stale: vec![] }
     }
 
     fn live(mut self) {
@@ -140,6 +144,8 @@ impl Cluster {
                 4 => self.close(),
                 5 | 6 => self.join(),
                 7 if self.rng.one_in(2) => self.lose(),
+                7 => self.rejoin(),
+                8 if self.rng.one_in(4) => self.pause_or_resume(),
                 8 if self.rng.one_in(3) => self.drain(),
                 9 | 10 => self.cancel(),
                 11 => self.replay(),
@@ -156,6 +162,10 @@ impl Cluster {
 
     /// Everything that is open comes to its end, given engines that can run it.
     fn end(mut self) {
+        if self.paused {
+            self.pause_or_resume();
+            self.obey();
+        }
         let jobs: Vec<_> = self.jobs.keys().copied().collect();
         for job in jobs {
             self.jobs.get_mut(&job).unwrap().closed = true;
@@ -307,8 +317,8 @@ impl Cluster {
     fn lose_this(&mut self, id: EngineId) {
         let engine = self.engines.remove(&id).unwrap();
         self.stale.extend(engine.outbox.iter().map(|letter| (id, *letter)));
-        // The first batch that is not ended may have been running.
-        for held in engine.known.iter().take(1) {
+        // The first batch that is not ended may have been running, and so may those that are said to.
+        for (_, held) in engine.known.iter().enumerate().filter(|(at, held)| *at == 0 || held.started) {
             let tasks = &mut self.jobs.get_mut(&held.job).unwrap().tasks;
             tasks[(held.first + held.done) as usize..(held.first + held.count) as usize]
                 .iter_mut()
@@ -316,6 +326,57 @@ impl Cluster {
         }
         self.scheduler.engine_lost(Time(self.now), id, "it crashed");
         self.obey_with(Some(id));
+    }
+
+    /// An engine loses its link and has a new one: what was on its way is gone, and it says what it has. It may add nonsense.
+    fn rejoin(&mut self) {
+        let Some(id) = self.any_engine() else { return };
+        let engine = self.engines.get_mut(&id).unwrap();
+        engine.inbox.clear();
+        engine.asked.clear();
+        // What was not acknowledged is reported again.
+        let unsaid: Vec<Letter> = engine.outbox.drain(..).filter(|letter| matches!(letter, Letter::Progress { .. })).collect();
+        let is_unsaid =
+            |held: &Held| unsaid.iter().any(|letter| matches!(letter, Letter::Progress { batch, .. } if *batch == held.batch));
+        let has = |held: &Held| is_unsaid(held) || engine.held.iter().any(|other| other.batch == held.batch);
+        engine.known.retain(has);
+        for known in &mut engine.known {
+            let held = engine.held.iter().find(|held| held.batch == known.batch);
+            known.started = held.is_none_or(|held| held.done > 0);
+        }
+        let claim = |held: &Held| Claim {
+            batch: held.batch,
+            job: held.job,
+            first: held.first + held.done,
+            end: held.first + held.count,
+            attempt: held.attempt,
+            started: held.started,
+        };
+        let mut claims: Vec<Claim> = engine.known.iter().map(claim).collect();
+        let kept: Vec<Verdict> = claims.iter().map(|claim| Verdict::Kept { from: claim.first }).collect();
+        engine.outbox.extend(unsaid);
+        let (capability, now) = (engine.capability.clone(), Time(self.now));
+        claims.extend(self.garbage_claim(&claims));
+        let verdicts = self.scheduler.engine_rejoined(now, id, capability, &claims);
+        assert_eq!(verdicts[..kept.len()], kept, "{claims:?}");
+        assert!(verdicts[kept.len()..].iter().all(|verdict| *verdict == Verdict::Dropped), "nonsense counted: {claims:?}");
+    }
+
+    /// A batch that is elsewhere, or claimed before, or invented.
+    fn garbage_claim(&mut self, claims: &[Claim]) -> Option<Claim> {
+        let job = self.any_job()?;
+        let others: Vec<_> = claims.iter().map(|claim| claim.batch).collect();
+        let batch = match self.rng.pick(&others) {
+            Some(batch) if self.rng.one_in(2) => batch,
+            _ => BatchId(u64::MAX - self.rng.below(9)),
+        };
+        let (first, end) = (self.rng.below(80) as u32, self.rng.below(80) as u32);
+        Some(Claim { batch, job, first, end, attempt: self.rng.below(5) as u32, started: self.rng.one_in(2) })
+    }
+
+    fn pause_or_resume(&mut self) {
+        self.paused = !self.paused;
+        if self.paused { self.scheduler.pause() } else { self.scheduler.resume(Time(self.now)) }
     }
 
     fn drain(&mut self) {
@@ -460,7 +521,7 @@ impl Cluster {
         for command in self.scheduler.commands().collect::<Vec<_>>() {
             match command {
                 Command::Dispatch { engine, batch, job, first, count, attempt } => {
-                    self.dispatched(engine, Held { batch, job, first, count, done: 0 }, attempt);
+                    self.dispatched(engine, Held { batch, job, first, count, done: 0, attempt, started: false });
                 }
                 Command::Retract { engine, batch } => {
                     let engine = self.engines.get_mut(&engine).unwrap();
@@ -491,7 +552,8 @@ impl Cluster {
         }
     }
 
-    fn dispatched(&mut self, id: EngineId, held: Held, attempt: u32) {
+    fn dispatched(&mut self, id: EngineId, held: Held) {
+        let attempt = held.attempt;
         let model = &self.jobs[&held.job];
         let engine = self.engines.get_mut(&id).unwrap();
         assert!(!engine.draining, "a batch was sent to an engine that drains");

@@ -9,11 +9,11 @@ use crate::scheduler::{ClientKey, Time};
 
 /// How long the jobs of a client that is gone stay open, in case it comes back and goes on. Far longer than a client that lives
 /// needs to dial again; what comes later is a new life of it, which cannot add to them.
-pub(super) const ABSENCE_MAX: Duration = Duration::from_secs(5 * 60);
+pub(crate) const ABSENCE_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Since when which clients are gone.
 #[derive(Debug, Default)]
-pub(super) struct Absences {
+pub(crate) struct Absences {
     since: HashMap<ClientKey, Time>,
 }
 

@@ -33,7 +33,7 @@ const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 
 /// All open jobs, and what finished lately.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     jobs: HashMap<JobId, Job>,
     accounts: HashMap<ClientKey, Account>,
     finished: FinishedJobs,
@@ -41,7 +41,7 @@ pub(super) struct Ledger {
 
 /// A job that has not finished.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(crate) struct Job {
     pub client: ClientKey,
     pub owner: Owner,
     pub function: Function,
@@ -66,14 +66,14 @@ struct Unkept {
 
 /// What is held for one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Account {
+pub(crate) struct Account {
     pub jobs: u64,
     pub argument_bytes: usize,
 }
 
 /// What a submission that was taken asks of the job's result store, in this order, and of the client.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     /// Keep this, unless it is there already.
     pub keep: Option<KeepRun>,
     /// Subscribe the client under this number, with a window of so many bytes.

@@ -1,0 +1,210 @@
+//! A model of the store on disk: writes wait in a queue, are committed some at a time, and only then answered. A crash loses the
+//! queue and every answer that was not read. A full disk commits no job that is new and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+
+use crate::results::{KeepRun, Owner, PendingTasks, Restored, RestoredJob};
+use crate::task::{EngineId, JobId, Packed};
+use crate::wire::{JobHeader, Registered, Run, RunBody};
+
+/// How many batches one life of a controller may make, as a power of two.
+const LIFE_SHIFT: u32 = 20;
+
+/// Whom to answer: the link and the number of the ask.
+pub(super) type Reply = (u64, u64);
+
+#[derive(Debug)]
+pub(super) enum Write {
+    Keep(KeepRun),
+    Record { job: JobId, run: Run, reply: Option<Reply> },
+    Losses { job: JobId, first: u32, count: u32, losses: u32 },
+    Engines { next: u32, joined: Vec<EngineId>, left: Vec<EngineId> },
+    Settle(Settled),
+}
+
+/// What waits until everything before it is kept.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Registered(u64, Result<Registered, String>),
+    Aborted(Reply),
+}
+
+/// What the store says when a write is committed.
+#[derive(Debug)]
+pub(super) enum Told {
+    Kept { job: JobId, outcome: Result<(), String> },
+    Recorded { job: JobId, run: Run, reply: Option<Reply> },
+    Settled(Settled),
+}
+
+/// What survives.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) jobs: BTreeMap<JobId, Stored>,
+    order: Vec<JobId>,
+    life: u64,
+    next_engine: u32,
+    pub(super) engines: BTreeSet<EngineId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Stored {
+    owner: Owner,
+    header: JobHeader,
+    runs: Vec<(u32, Packed)>,
+    pub(super) submitted: u32,
+    pub(super) closed: bool,
+    /// By task: which attempt, and how it ended.
+    pub(super) outcomes: BTreeMap<u32, (u32, RunBody, u32)>,
+    losses: BTreeMap<u32, u32>,
+}
+
+impl Stored {
+    pub(super) fn has_ended(&self) -> bool {
+        self.closed && self.outcomes.len() == self.submitted as usize
+    }
+
+    pub(super) fn losses(&self, index: u32) -> u32 {
+        self.losses.get(&index).copied().unwrap_or(0)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) disk: Disk,
+    pub(super) queue: VecDeque<Write>,
+    /// Committed and not yet told.
+    pub(super) told: VecDeque<Told>,
+    pub(super) full: bool,
+}
+
+impl Store {
+    /// A controller starts and reads what there is.
+    pub(super) fn open(&mut self) -> Restored {
+        self.disk.life += 1;
+        let Disk { jobs, order, life, next_engine, engines } = &self.disk;
+        let unended = order.iter().map(|id| (*id, &jobs[id])).filter(|(_, job)| !job.has_ended());
+        Restored {
+            first_batch: life << LIFE_SHIFT,
+            next_engine: *next_engine,
+            engines: engines.iter().copied().collect(),
+            jobs: unended.map(|(id, job)| restored(id, job)).collect(),
+        }
+    }
+
+    /// Everything that is not on disk is lost.
+    pub(super) fn crash(&mut self) {
+        self.queue.clear();
+        self.told.clear();
+    }
+
+    /// Commits the oldest `count` writes, as far as the disk has room.
+    pub(super) fn commit(&mut self, count: usize) {
+        let count = count.min(self.queue.len());
+        if !self.full {
+            for write in self.queue.drain(..count).collect::<Vec<_>>() {
+                let told = self.disk.apply(write);
+                self.told.extend(told);
+            }
+            return;
+        }
+        // Jobs that would be opened are refused, with all that follows of them; everything else waits.
+        let mut refused: HashSet<JobId> = HashSet::new();
+        let mut rest = VecDeque::new();
+        for (at, write) in std::mem::take(&mut self.queue).into_iter().enumerate() {
+            match write {
+                Write::Keep(keep) if at < count && keep.open.is_some() && !self.disk.jobs.contains_key(&keep.job) => {
+                    refused.insert(keep.job);
+                    self.told.push_back(Told::Kept { job: keep.job, outcome: Err("the disk is full".into()) });
+                }
+                Write::Keep(keep) if refused.contains(&keep.job) => {
+                    self.told.push_back(Told::Kept { job: keep.job, outcome: Err("the disk is full".into()) });
+                }
+                other => rest.push_back(other),
+            }
+        }
+        self.queue = rest;
+    }
+
+    /// Whether a task has an outcome, committed or about to be.
+    pub(super) fn is_recorded(&self, job: JobId, index: u32) -> bool {
+        let queued = |write: &Write| match write {
+            Write::Record { job: of, run, .. } => *of == job && (run.first..run.end()).contains(&index),
+            _ => false,
+        };
+        self.disk.outcome(job, index).is_some() || self.queue.iter().any(queued)
+    }
+}
+
+impl Disk {
+    pub(super) fn outcome(&self, job: JobId, index: u32) -> Option<&(u32, RunBody, u32)> {
+        self.jobs.get(&job)?.outcomes.get(&index)
+    }
+
+    fn apply(&mut self, write: Write) -> Option<Told> {
+        match write {
+            Write::Keep(keep) => {
+                let job = keep.job;
+                Some(Told::Kept { job, outcome: self.keep(keep) })
+            }
+            Write::Record { job, run, reply } => {
+                if let Some(stored) = self.jobs.get_mut(&job) {
+                    for index in run.first..run.end().min(stored.submitted) {
+                        // The first outcome stands.
+                        stored.outcomes.entry(index).or_insert((run.attempt, run.body.clone(), run.first));
+                    }
+                }
+                Some(Told::Recorded { job, run, reply })
+            }
+            Write::Losses { job, first, count, losses } => {
+                if let Some(stored) = self.jobs.get_mut(&job) {
+                    stored.losses.extend((first..first + count).map(|index| (index, losses)));
+                }
+                None
+            }
+            Write::Engines { next, joined, left } => {
+                self.next_engine = self.next_engine.max(next);
+                left.iter().for_each(|id| drop(self.engines.remove(id)));
+                self.engines.extend(joined);
+                None
+            }
+            Write::Settle(settled) => Some(Told::Settled(settled)),
+        }
+    }
+
+    fn keep(&mut self, keep: KeepRun) -> Result<(), String> {
+        let KeepRun { job, open, first, arguments, closed } = keep;
+        if !self.jobs.contains_key(&job) {
+            let Some((owner, header)) = open else { return Err("it is not in the store".into()) };
+            let (runs, outcomes, losses) = Default::default();
+            self.jobs.insert(job, Stored { owner, header, runs, submitted: 0, closed: false, outcomes, losses });
+            self.order.push(job);
+        }
+        let stored = self.jobs.get_mut(&job).expect("it was entered just now");
+        if first == stored.submitted && !stored.has_ended() {
+            stored.submitted += arguments.len() as u32;
+            if !arguments.is_empty() {
+                stored.runs.push((first, arguments));
+            }
+        } else {
+            assert!(first + arguments.len() as u32 <= stored.submitted, "a run of job {job} does not follow the one before");
+        }
+        stored.closed |= closed;
+        Ok(())
+    }
+}
+
+fn restored(id: JobId, job: &Stored) -> RestoredJob {
+    let mut pending: Vec<PendingTasks> = Vec::new();
+    for first in (0..job.submitted).filter(|index| !job.outcomes.contains_key(index)) {
+        let losses = job.losses(first);
+        match pending.last_mut() {
+            Some(last) if last.first + last.count == first && last.losses == losses => last.count += 1,
+            _ => pending.push(PendingTasks { first, count: 1, losses }),
+        }
+    }
+    let is_pending = |first: u32, count: u32| (first..first + count).any(|index| !job.outcomes.contains_key(&index));
+    let arguments = job.runs.iter().filter(|(first, run)| is_pending(*first, run.len() as u32)).cloned().collect();
+    let (owner, header) = (job.owner.clone(), job.header.clone());
+    RestoredJob { id, owner, header, submitted: job.submitted, closed: job.closed, pending, arguments }
+}
