@@ -123,6 +123,11 @@ impl Holdings {
         dropped
     }
 
+    #[cfg(test)]
+    pub fn batches(&self) -> impl Iterator<Item = BatchId> {
+        self.batches.iter().map(|held| held.batch)
+    }
+
     /// Whether there is nothing that the controller does not have.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.reports() == 0

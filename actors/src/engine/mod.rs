@@ -13,3 +13,9 @@ pub(crate) mod worker;
 pub(crate) use actor::EngineActor;
 pub(crate) use host::blocking;
 pub use node::{EngineConfig, EngineError, EngineNode, WorkerKind};
+
+#[cfg(test)]
+pub(crate) use {
+    holdings::{Held, Holdings},
+    slot::{Slot, Step},
+};

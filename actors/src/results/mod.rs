@@ -25,7 +25,7 @@ pub(crate) use memory::MemoryLimits;
 pub(crate) use messages::{
     EndLink, KeepRun, Kept, NoteEngines, Owner, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
 };
-pub(crate) use sqlite::{PendingTasks, Restored, RestoredJob, Store};
+pub(crate) use sqlite::{PendingTasks, Restored, RestoredEnd, RestoredJob, Store};
 pub use sqlite::{Retention, StoreError};
 
 use runs::{evicted_run, part};

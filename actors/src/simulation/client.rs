@@ -20,6 +20,7 @@ pub(super) struct Client {
     next_ask: u64,
 }
 
+#[derive(Debug)]
 pub(super) struct Job {
     pub(super) header: JobHeader,
     unsent: VecDeque<Part>,
@@ -35,7 +36,7 @@ pub(super) struct Job {
     pub(super) results: BTreeMap<u32, RunBody>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Part {
     open: Option<JobHeader>,
     first: u32,

@@ -76,7 +76,7 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) fn start(settings: Settings, restored: Restored, now: Time) -> Self {
-        let Restored { first_batch, next_engine, engines, jobs } = restored;
+        let Restored { first_batch, next_engine, engines, jobs, ended } = restored;
         let mut this = Self {
             core: Scheduler::new(Settings { first_batch, ..settings }),
             ledger: Ledger::default(),
@@ -93,6 +93,7 @@ impl Controller {
             next_client: 0,
             effects: Vec::new(),
         };
+        ended.into_iter().for_each(|job| this.ledger.restore_ended(job));
         this.write(Write::Engines { next: next_engine, joined: Vec::new(), left: engines.clone() });
         if jobs.is_empty() {
             return this;
@@ -259,16 +260,16 @@ impl Controller {
                 }
             }
         }
+        for engine in &ids {
+            self.awaited.remove(engine);
+        }
         let answer = Ok(Registered { engines: ids.clone(), kept });
-        if batches.is_empty() {
+        self.write(Write::Engines { next: self.next_engine, joined: ids, left: Vec::new() });
+        if batches.is_empty() && may_return {
             self.send(caller.link, ToPeer::Registered(answer));
         } else {
             self.write(Write::Settle(Settled::Registered(caller.link, answer)));
         }
-        for engine in &ids {
-            self.awaited.remove(engine);
-        }
-        self.write(Write::Engines { next: self.next_engine, joined: ids, left: Vec::new() });
         self.resume_if_complete(true);
     }
 

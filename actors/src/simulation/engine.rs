@@ -1,11 +1,16 @@
 //! Engine nodes: they run what they have whether or not the controller is there, and keep each outcome until it is acknowledged.
+//! What an engine actor does with its slot and its holdings, which are the real ones; workers are instant.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::network::{Answer, ToController, ToPeer, Way};
+use super::{
+    network::{Answer, ToController, ToPeer, Way},
+    rng::Rng,
+};
+use crate::engine::{Holdings, Slot, Step};
 use crate::results::Owner;
-use crate::task::{BatchId, Cause, EngineId, Outcomes, Packed, PackedBuilder, Ranges, Timing};
-use crate::wire::{Before, Dispatch, HeldBatch, Register, Registered, Report, Retracted};
+use crate::task::{BatchId, EngineId, JobId, Outcomes, PackedBuilder, Timing, WorkerExit};
+use crate::wire::{Before, HeldBatch, Register, Registered, Report, Retracted};
 
 /// How many reports may wait to be acknowledged before an engine begins no further batch.
 const REPORTS_MAX: usize = 6;
@@ -14,7 +19,7 @@ const REPORTS_MAX: usize = 6;
 pub(super) enum Act {
     Send(ToController, Way),
     /// It has forgotten the outcomes of these tasks, since they are kept.
-    Forgot(crate::task::JobId, u32, u32),
+    Forgot(JobId, u32, u32),
     /// It has this batch.
     Has(BatchId),
     /// It has nothing of this batch any more.
@@ -25,77 +30,44 @@ pub(super) struct Node {
     pub(super) owner: Owner,
     pub(super) alive: bool,
     pub(super) link: Option<u64>,
-    pub(super) ids: Option<Vec<EngineId>>,
-    pub(super) registered: bool,
+    /// The ids of its engines, once it was registered.
+    pub(super) ids: Vec<EngineId>,
     pub(super) engines: Vec<Engine>,
     pub(super) acts: Vec<Act>,
-    /// To be sent once the node is registered.
-    answers: Vec<Retracted>,
-    next_ask: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Engine {
-    /// In the order in which they run; those that are over stay until their reports are acknowledged.
-    pub(super) batches: VecDeque<Batch>,
-    reports: VecDeque<Pending>,
-    /// Messages about batches that had not come.
-    retracted: Vec<BatchId>,
-    stopped: Vec<(BatchId, u32, u32)>,
-    seen: Vec<BatchId>,
-    /// What it has said to have: the answer is about these, and not about what came since.
-    claimed: Vec<BatchId>,
-}
-
-pub(super) struct Batch {
-    pub(super) dispatch: Dispatch,
-    pub(super) next: u32,
-    stopped: Ranges,
-    started: bool,
-}
-
-struct Pending {
-    batch: BatchId,
-    job: crate::task::JobId,
-    first: u32,
-    outcomes: Outcomes,
-    long: bool,
-    under_way: Option<u64>,
-}
-
-impl Batch {
-    pub(super) fn end(&self) -> u32 {
-        self.dispatch.first + self.dispatch.arguments.len() as u32
-    }
+    slot: Slot,
+    holdings: Holdings,
+    /// The worker has these tasks of the running batch.
+    piece: Option<(u32, u32)>,
+    /// There is a link.
+    linked: bool,
+    /// The controller has said by this link what it wants.
+    resumed: bool,
+    id: Option<EngineId>,
+    bulk_under_way: bool,
+    /// What it was known to have.
+    had: BTreeSet<BatchId>,
+    /// What was reported under which number, and whether as bulk.
+    asked: BTreeMap<u64, (JobId, u32, u32, Way)>,
+    /// The jobs of its batches, and the first task of each that was stated.
+    stated: BTreeMap<BatchId, (JobId, u32)>,
+    jobs: BTreeMap<BatchId, JobId>,
 }
 
 impl Node {
     pub(super) fn new(owner: Owner, engines: usize) -> Self {
         let engines = (0..engines).map(|_| Engine::default()).collect();
-        Self {
-            owner,
-            alive: true,
-            link: None,
-            ids: None,
-            registered: false,
-            engines,
-            acts: Vec::new(),
-            answers: Vec::new(),
-            next_ask: 0,
-        }
+        Self { owner, alive: true, link: None, ids: Vec::new(), engines, acts: Vec::new() }
     }
 
     /// A link is there: the node says who it is and what it has.
     pub(super) fn connected(&mut self, link: u64) {
         self.link = Some(link);
-        self.registered = false;
-        for engine in &mut self.engines {
-            engine.claimed = engine.batches.iter().map(|batch| batch.dispatch.batch).collect();
-        }
-        let before = self.ids.clone().map(|ids| Before {
-            ids,
-            batches: (0..).zip(&self.engines).flat_map(|(place, engine)| engine.held(place)).collect(),
-        });
+        let batches = (0..).zip(&mut self.engines).flat_map(|(place, engine)| engine.connected(place)).collect();
+        let before = Before { ids: self.ids.clone(), batches };
         let register = Register {
             engines: self.engines.len() as u32,
             place: "here".into(),
@@ -103,226 +75,216 @@ impl Node {
             thread_bundle: None,
             tasks: vec!["sum".into()],
             labels: Default::default(),
-            before,
+            before: (!before.ids.is_empty()).then_some(before),
         };
         self.acts.push(Act::Send(ToController::Register(register), Way::Control));
     }
 
     pub(super) fn disconnected(&mut self) {
-        (self.link, self.registered) = (None, false);
-        self.answers.clear();
-        self.engines.iter_mut().flat_map(|engine| &mut engine.reports).for_each(|report| report.under_way = None);
+        self.link = None;
+        self.engines.iter_mut().for_each(Engine::link_lost);
     }
 
     pub(super) fn handle(&mut self, message: ToPeer) {
+        let acts = &mut self.acts;
         match message {
-            ToPeer::Registered(Ok(registered)) => self.registered(registered),
-            ToPeer::Registered(Err(text)) => panic!("an honest node is refused: {text}"),
-            ToPeer::Dispatch(place, dispatch) => self.engines[place as usize].dispatched(dispatch, &mut self.acts),
-            ToPeer::Retract(place, retract) => {
-                let returned = self.engines[place as usize].retract(retract.batch, &mut self.acts);
-                let answer = Retracted { engine: retract.engine, batch: retract.batch, returned };
-                self.answers.push(answer);
+            ToPeer::Registered(Ok(Registered { engines: ids, kept })) => {
+                for (engine, id) in self.engines.iter_mut().zip(&ids) {
+                    engine.resume(*id, &kept, acts);
+                }
+                self.ids = ids;
             }
-            ToPeer::Stop(place, stop) => self.engines[place as usize].stop(stop.batch, stop.first, stop.first + stop.count),
+            ToPeer::Registered(Err(text)) => panic!("an honest node is refused: {text}"),
+            ToPeer::Dispatch(place, dispatch) => {
+                let (engine, batch) = (&mut self.engines[place as usize], dispatch.batch);
+                engine.holdings.add(&dispatch);
+                engine.jobs.insert(batch, dispatch.job);
+                assert!(engine.slot.dispatched(dispatch), "too many batches come to an engine");
+                if !engine.slot.waits(batch) {
+                    engine.holdings.give_back(batch);
+                }
+            }
+            ToPeer::Retract(place, retract) => {
+                let engine = &mut self.engines[place as usize];
+                let returned = engine.slot.retract(retract.batch);
+                if returned {
+                    engine.holdings.give_back(retract.batch);
+                }
+                let answer = Retracted { engine: retract.engine, batch: retract.batch, returned };
+                acts.push(Act::Send(ToController::Retracted(answer), Way::Control));
+            }
+            ToPeer::Stop(place, stop) => {
+                let engine = &mut self.engines[place as usize];
+                engine.slot.stop(stop.batch, stop.first, stop.count);
+                engine.stop_if_due();
+            }
             ToPeer::Answer { ask, answer } => {
-                let kept = matches!(answer, Answer::Kept);
-                self.engines.iter_mut().for_each(|engine| engine.acknowledged(ask, kept, &mut self.acts));
+                let engine = &mut self.engines[(ask >> 32) as usize];
+                engine.acknowledged(ask & u64::from(u32::MAX), matches!(answer, Answer::Kept), acts);
             }
             ToPeer::Results { .. } | ToPeer::Known { .. } => unreachable!("engines do not subscribe"),
         }
     }
 
-    fn registered(&mut self, Registered { engines, kept }: Registered) {
-        self.ids = Some(engines);
-        self.registered = true;
-        for engine in &mut self.engines {
-            engine.resume(&kept, &mut self.acts);
-        }
-    }
-
-    /// Sends what is to be reported.
-    pub(super) fn send_reports(&mut self) {
-        if !self.registered || self.link.is_none() {
-            return;
-        }
-        let Some(ids) = &self.ids else { return };
-        for answer in self.answers.drain(..) {
-            self.acts.push(Act::Send(ToController::Retracted(answer), Way::Control));
-        }
-        for (engine, id) in self.engines.iter_mut().zip(ids) {
-            while let Some(report) = engine.next_to_send() {
-                self.next_ask += 1;
-                report.under_way = Some(self.next_ask);
-                let way = if report.long { Way::Bulk } else { Way::Control };
-                let (batch, first, outcomes) = (report.batch, report.first, report.outcomes.clone());
-                let report = Report { engine: *id, batch, first, outcomes };
-                self.acts.push(Act::Send(ToController::Report { ask: self.next_ask, report }, way));
-            }
+    /// Does whatever can be done now.
+    pub(super) fn advance(&mut self) {
+        for (place, engine) in (0..).zip(&mut self.engines) {
+            engine.advance(place, &mut self.acts);
         }
     }
 }
 
 impl Engine {
-    fn dispatched(&mut self, dispatch: Dispatch, acts: &mut Vec<Act>) {
-        let batch = dispatch.batch;
-        assert!(!self.seen.contains(&batch), "batch {batch} came twice");
-        self.seen.push(batch);
-        if self.retracted.contains(&batch) {
-            return acts.push(Act::Over(batch));
+    fn advance(&mut self, place: u64, acts: &mut Vec<Act>) {
+        if self.may_begin() && self.slot.begin() {
+            self.run_piece();
         }
-        let mut stopped = Ranges::default();
-        self.stopped.iter().filter(|(of, ..)| *of == batch).for_each(|(_, first, end)| stopped.cover(*first, *end));
-        acts.push(Act::Has(batch));
-        let next = dispatch.first;
-        self.batches.push_back(Batch { dispatch, next, stopped, started: false });
+        self.send_reports(place, acts);
+        let has: BTreeSet<BatchId> = self.holdings.batches().collect();
+        acts.extend(has.difference(&self.had).map(|batch| Act::Has(*batch)));
+        acts.extend(self.had.difference(&has).map(|batch| Act::Over(*batch)));
+        self.had = has;
     }
 
-    fn retract(&mut self, batch: BatchId, acts: &mut Vec<Act>) -> bool {
-        match self.batches.iter().position(|held| held.dispatch.batch == batch) {
-            Some(at) if self.batches[at].started => false,
-            Some(at) => {
-                self.batches.remove(at);
-                acts.push(Act::Over(batch));
-                true
-            }
-            None if self.seen.contains(&batch) => false,
-            None => {
-                self.retracted.push(batch);
-                true
+    fn may_begin(&self) -> bool {
+        self.holdings.reports() < REPORTS_MAX
+    }
+
+    fn run_piece(&mut self) {
+        loop {
+            let mut reports = Vec::new();
+            let step = self.slot.step(&mut reports);
+            self.put_out(reports);
+            match step {
+                Step::Idle if !self.may_begin() || !self.slot.begin() => return,
+                Step::Idle => {}
+                Step::Run { first, count, .. } => return self.piece = Some((first, first + count)),
             }
         }
     }
 
-    fn stop(&mut self, batch: BatchId, first: u32, end: u32) {
-        match self.batches.iter_mut().find(|held| held.dispatch.batch == batch) {
-            Some(held) => held.stopped.cover(first, end),
-            None => self.stopped.push((batch, first, end)),
+    fn put_out(&mut self, reports: Vec<Report>) {
+        for report in reports {
+            let engine = self.id.unwrap_or(report.engine);
+            self.holdings.report(Report { engine, ..report });
         }
     }
 
-    /// The first batch that is not over.
-    pub(super) fn running(&self) -> Option<usize> {
-        self.batches.iter().position(|batch| batch.next < batch.end())
-    }
-
-    /// Says that it begins the next batch, if it may.
-    pub(super) fn begin(&mut self) -> Option<&mut Batch> {
-        let at = self.running()?;
-        let held_up = self.reports.len() >= REPORTS_MAX;
-        let batch = &mut self.batches[at];
-        if !batch.started && held_up {
-            return None;
-        }
-        batch.started = true;
-        Some(batch)
-    }
-
-    /// Runs some tasks of the running batch and queues their report.
-    pub(super) fn run(&mut self, count: u32, long: bool) {
-        let Some(batch) = self.begin() else { return };
-        let (first, end) = (batch.next, batch.end().min(batch.next + count));
-        let (mut values, mut failures) = (PackedBuilder::default(), Vec::new());
-        for index in first..end {
-            let argument = batch.dispatch.arguments.item((index - batch.dispatch.first) as usize).unwrap_or_default();
-            if batch.stopped.contains(index, index + 1) {
-                values.push(&[]);
-                failures.push((index - first, Cause::Aborted));
-            } else {
-                values.push(argument);
+    fn send_reports(&mut self, place: u64, acts: &mut Vec<Act>) {
+        while self.linked && self.resumed {
+            let Some(Report { engine, batch, first, outcomes }) = self.holdings.next() else { return };
+            let (engine, batch, first, outcomes) = (*engine, *batch, *first, outcomes.clone());
+            let way = if first % 6 == 5 { Way::Bulk } else { Way::Control };
+            if self.bulk_under_way || way == Way::Bulk && self.holdings.under_way() > 0 {
+                return;
             }
+            let Some(number) = self.holdings.sent() else { return };
+            self.asked.insert(number, (self.jobs[&batch], first, outcomes.len() as u32, way));
+            let report = Report { engine, batch, first, outcomes };
+            self.bulk_under_way = way == Way::Bulk;
+            acts.push(Act::Send(ToController::Report { ask: place << 32 | number, report }, way));
         }
-        batch.next = end;
-        let (id, job) = (batch.dispatch.batch, batch.dispatch.job);
-        let timings = vec![Timing { start_us: 0, busy_us: 500 }; (end - first) as usize];
-        let outcomes = Outcomes { epoch_us: 0, values: values.build(), timings, failures, output: Vec::new() };
-        self.reports.push_back(Pending { batch: id, job, first, outcomes, long, under_way: None });
     }
 
-    /// What it has, for a controller that may not know.
-    fn held(&self, place: u32) -> impl Iterator<Item = HeldBatch> {
-        self.batches.iter().map(move |batch| {
-            let Dispatch { batch: id, job, attempt, .. } = batch.dispatch;
-            let unsaid = self.reports.iter().find(|report| report.batch == id).map(|report| report.first);
+    fn stop_if_due(&mut self) {
+        if self.piece.is_some() && self.slot.is_at_stopped() {
+            self.piece = None;
+            self.slot.worker_left();
+            self.run_piece();
+        }
+    }
+
+    fn link_lost(&mut self) {
+        (self.linked, self.resumed, self.bulk_under_way) = (false, false, false);
+        self.asked.clear();
+        self.holdings.link_lost();
+    }
+
+    fn connected(&mut self, place: u32) -> Vec<HeldBatch> {
+        self.link_lost();
+        self.linked = true;
+        let held = self.holdings.state();
+        self.stated = held.iter().map(|held| (held.batch, (held.job, held.first))).collect();
+        let state = |held: crate::engine::Held| {
+            let started = !self.slot.waits(held.batch);
             HeldBatch {
                 place,
-                batch: id,
-                job,
-                first: unsaid.unwrap_or(batch.next),
-                end: batch.end(),
-                attempt,
-                started: batch.started,
+                batch: held.batch,
+                job: held.job,
+                first: held.first,
+                end: held.end,
+                attempt: held.attempt,
+                started,
             }
-        })
+        };
+        held.into_iter().map(state).collect()
     }
 
-    /// The controller has said which batches stay.
-    fn resume(&mut self, kept: &[(BatchId, u32)], acts: &mut Vec<Act>) {
-        let claimed = std::mem::take(&mut self.claimed);
-        let verdict = |batch: BatchId| kept.iter().find(|(of, _)| *of == batch).map(|(_, from)| *from);
-        let from = |batch: BatchId| if claimed.contains(&batch) { verdict(batch) } else { Some(0) };
-        for report in std::mem::take(&mut self.reports) {
-            let count = report.outcomes.len() as u32;
-            let Some(from) = from(report.batch) else { continue };
-            if from >= report.first + count {
-                acts.push(Act::Forgot(report.job, report.first, count));
-            } else if from > report.first {
-                acts.push(Act::Forgot(report.job, report.first, from - report.first));
-                self.reports.push_back(report.cut(from));
-            } else {
-                self.reports.push_back(report);
-            }
+    fn resume(&mut self, id: EngineId, kept: &[(BatchId, u32)], acts: &mut Vec<Act>) {
+        (self.resumed, self.id) = (true, Some(id));
+        let mut stop = false;
+        for batch in self.holdings.resume(id, kept) {
+            stop |= self.slot.drop_batch(batch);
         }
-        for mut batch in std::mem::take(&mut self.batches) {
-            match from(batch.dispatch.batch) {
-                Some(from) => {
-                    batch.next = batch.next.max(from);
-                    self.batches.push_back(batch);
-                }
-                None => acts.push(Act::Over(batch.dispatch.batch)),
+        for (batch, from) in kept {
+            if let Some((job, first)) = self.stated.get(batch) {
+                acts.push(Act::Forgot(*job, *first, from.saturating_sub(*first)));
             }
+            stop |= self.slot.skip(*batch, *from);
         }
-        self.forget_ended(acts);
-    }
-
-    fn next_to_send(&mut self) -> Option<&mut Pending> {
-        let alone = self.reports.iter().any(|report| report.under_way.is_some() && report.long);
-        let busy = self.reports.iter().any(|report| report.under_way.is_some());
-        let next = self.reports.iter_mut().find(|report| report.under_way.is_none())?;
-        (!alone && !(next.long && busy)).then_some(next)
-    }
-
-    fn acknowledged(&mut self, ask: u64, kept: bool, acts: &mut Vec<Act>) {
-        let Some(at) = self.reports.iter().position(|report| report.under_way == Some(ask)) else { return };
-        if let Some(report) = self.reports.remove(at)
-            && kept
-        {
-            acts.push(Act::Forgot(report.job, report.first, report.outcomes.len() as u32));
+        if stop {
+            self.piece = None;
+            self.run_piece();
         }
-        self.forget_ended(acts);
     }
 
-    fn forget_ended(&mut self, acts: &mut Vec<Act>) {
-        let unsaid = |id: BatchId| self.reports.iter().any(|report| report.batch == id);
-        self.batches.retain(|batch| {
-            let stays = batch.next < batch.end() || unsaid(batch.dispatch.batch);
-            if !stays {
-                acts.push(Act::Over(batch.dispatch.batch));
-            }
-            stays
-        });
+    fn acknowledged(&mut self, number: u64, kept: bool, acts: &mut Vec<Act>) {
+        let Some((job, first, count, way)) = self.asked.remove(&number) else { return };
+        self.holdings.acknowledged(number);
+        if way == Way::Bulk {
+            self.bulk_under_way = false;
+        }
+        if kept {
+            acts.push(Act::Forgot(job, first, count));
+        }
     }
-}
 
-impl Pending {
-    /// What is left from that task on.
-    fn cut(self, from: u32) -> Self {
-        let at = (from - self.first) as usize;
-        let Outcomes { epoch_us, values, timings, failures, .. } = self.outcomes;
-        let failures = failures.into_iter().filter_map(|(offset, cause)| Some((offset.checked_sub(at as u32)?, cause)));
-        let values: Packed = values.slice(at, values.len() - at);
-        let outcomes =
-            Outcomes { epoch_us, values, timings: timings[at..].to_vec(), failures: failures.collect(), output: Vec::new() };
-        Self { first: from, outcomes, ..self }
+    /// The batches that it has.
+    pub(super) fn batches(&self) -> impl Iterator<Item = BatchId> {
+        self.had.iter().copied()
+    }
+
+    /// The tasks that its worker has.
+    pub(super) fn piece(&self) -> Option<(JobId, u32, u32)> {
+        let (first, end) = self.piece?;
+        Some((self.slot.current()?.job, first, end))
+    }
+
+    /// The worker ends some tasks, or crashes.
+    pub(super) fn run(&mut self, count: u32, rng: &mut Rng) {
+        let (Some((first, end)), Some(dispatch)) = (self.piece, self.slot.current()) else { return };
+        if rng.one_in(40) {
+            let mut reports = Vec::new();
+            self.slot.worker_crashed(WorkerExit::Code(1), "", &mut reports);
+            self.piece = None;
+            self.put_out(reports);
+            return self.run_piece();
+        }
+        let stop = end.min(first + count);
+        let mut values = PackedBuilder::default();
+        for index in first..stop {
+            values.push(dispatch.arguments.item((index - dispatch.first) as usize).unwrap_or_default());
+        }
+        let timings = vec![Timing { start_us: 0, busy_us: 500 }; (stop - first) as usize];
+        let outcomes = Outcomes { values: values.build(), timings, ..Outcomes::default() };
+        let (report, done) = self.slot.progressed(dispatch.batch, first, outcomes).expect("the worker ends what it was given");
+        self.put_out(vec![report]);
+        if done {
+            self.piece = None;
+            self.run_piece();
+        } else {
+            self.piece = Some((stop, end));
+            self.stop_if_due();
+        }
     }
 }

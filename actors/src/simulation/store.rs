@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use crate::results::{KeepRun, Owner, PendingTasks, Restored, RestoredJob};
+use crate::results::{KeepRun, Owner, PendingTasks, Restored, RestoredEnd, RestoredJob};
 use crate::task::{EngineId, JobId, Packed};
 use crate::wire::{JobHeader, Registered, Run, RunBody};
 
@@ -84,11 +84,13 @@ impl Store {
         self.disk.life += 1;
         let Disk { jobs, order, life, next_engine, engines } = &self.disk;
         let unended = order.iter().map(|id| (*id, &jobs[id])).filter(|(_, job)| !job.has_ended());
+        let ended = order.iter().map(|id| (*id, &jobs[id])).filter(|(_, job)| job.has_ended());
         Restored {
             first_batch: life << LIFE_SHIFT,
             next_engine: *next_engine,
             engines: engines.iter().copied().collect(),
             jobs: unended.map(|(id, job)| restored(id, job)).collect(),
+            ended: ended.map(|(id, job)| RestoredEnd { id, owner: job.owner.clone(), submitted: job.submitted }).collect(),
         }
     }
 
@@ -164,7 +166,9 @@ impl Disk {
             }
             Write::Engines { next, joined, left } => {
                 self.next_engine = self.next_engine.max(next);
-                left.iter().for_each(|id| drop(self.engines.remove(id)));
+                left.iter().for_each(|id| {
+                    self.engines.remove(id);
+                });
                 self.engines.extend(joined);
                 None
             }

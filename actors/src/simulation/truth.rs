@@ -140,6 +140,7 @@ impl Truth {
                     assert_eq!(outcomes.values.item(offset as usize), Some(&*argument(job, index)), "task {index}: its value")
                 }
                 Some(Cause::Aborted) => assert!(cancelled(), "task {index} was not to be aborted"),
+                Some(Cause::WorkerCrashed { .. }) => {}
                 Some(other) => panic!("task {index}: {other}"),
             },
             RunBody::Ended(Cause::Aborted) => assert!(cancelled(), "task {index} was not to be aborted"),

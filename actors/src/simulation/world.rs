@@ -142,7 +142,11 @@ impl World {
                 return self.check_end();
             }
         }
-        panic!("it does not come to its end: {:?}", self.controller.as_ref().map(|controller| controller.core.status()));
+        let open = self.controller.as_ref().map(|controller| (controller.open_jobs(), controller.core.status()));
+        let unended: Vec<_> = self.store.disk.jobs.iter().filter(|(_, job)| !job.has_ended()).collect();
+        let wanting = self.clients.iter().filter(|client| client.alive).flat_map(|client| &client.jobs);
+        let wanting: Vec<_> = wanting.filter(|(_, job)| !job.dead && !job.is_complete()).collect();
+        panic!("it does not come to its end: {open:?}\n{unended:?}\n{wanting:?}");
     }
 
     fn round(&mut self) {
@@ -233,7 +237,7 @@ impl World {
         let node = &mut self.nodes[at];
         node.alive = false;
         node.acts.clear();
-        let held = node.engines.iter().flat_map(|engine| &engine.batches).map(|batch| batch.dispatch.batch);
+        let held = node.engines.iter().flat_map(|engine| engine.batches());
         held.for_each(|batch| self.truth.held(batch, false));
         node.engines.clear();
         let link = node.link.take();

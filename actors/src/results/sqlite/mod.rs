@@ -22,7 +22,7 @@ mod threads;
 mod writer;
 
 pub use error::StoreError;
-pub(crate) use restore::{PendingTasks, Restored, RestoredJob};
+pub(crate) use restore::{PendingTasks, Restored, RestoredEnd, RestoredJob};
 pub use retention::Retention;
 pub(crate) use store::Store;
 pub(super) use store::{FromStore, Port};

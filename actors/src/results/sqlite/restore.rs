@@ -25,6 +25,18 @@ pub(crate) struct Restored {
     pub engines: Vec<EngineId>,
     /// The jobs that have not ended, in the order in which they were opened.
     pub jobs: Vec<RestoredJob>,
+    /// Of the newest [`ENDED_MAX`] jobs those that have ended, in the same order: a client that was not told of the acknowledgement
+    /// may send their tasks again.
+    pub ended: Vec<RestoredEnd>,
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub(crate) struct RestoredEnd {
+    pub id: JobId,
+    pub owner: Owner,
+    /// How many tasks it has.
+    pub submitted: u32,
 }
 
 /// A job that has not ended.
@@ -58,19 +70,18 @@ pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fa
     let next_engine = connection.query_row("SELECT value FROM meta WHERE name = 'next_engine'", [], |row| row.get(0))?;
     let mut engines = connection.prepare("SELECT id FROM engine ORDER BY id")?;
     let engines = engines.query_map([], |row| row.get(0).map(EngineId))?.collect::<Result<_, _>>()?;
-    let mut restored = Restored { first_batch: life << LIFE_SHIFT, next_engine, engines, jobs: Vec::new() };
+    let mut restored =
+        Restored { first_batch: life << LIFE_SHIFT, next_engine, engines, jobs: Vec::new(), ended: ended(connection)? };
     let mut statement = connection
         .prepare("SELECT no, id, owner, incarnation, header, submitted, closed FROM job WHERE ended_us IS NULL ORDER BY no")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (no, submitted) = (row.get(0)?, row.get(5)?);
-        let incarnation: String = row.get(3)?;
-        let incarnation = u128::from_str_radix(&incarnation, 16)
-            .map_err(|_| Fault::Damaged(format!("job {no} has no valid incarnation of its owner")))?;
-        let owner = Owner {
-            name: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?.into(),
-            incarnation: Incarnation::from_u128(incarnation),
-        };
+        let owner = owner(
+            no,
+            row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
+            row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?,
+        )?;
         let pending = pending(connection, no, submitted)?;
         restored.jobs.push(RestoredJob {
             id: JobId::from_bytes(row.get(1)?),
@@ -83,6 +94,32 @@ pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fa
         });
     }
     Ok(restored)
+}
+
+/// How many of the newest jobs are looked at for those that have ended: more than clients have open when a controller ends, and
+/// some ten milliseconds.
+const ENDED_MAX: u32 = 16_384;
+
+fn ended(connection: &Connection) -> Result<Vec<RestoredEnd>, Fault> {
+    let mut statement = connection.prepare(
+        "SELECT no, id, owner, incarnation, submitted FROM \
+         (SELECT no, id, owner, incarnation, submitted, ended_us FROM job ORDER BY no DESC LIMIT ?1) \
+         WHERE ended_us IS NOT NULL ORDER BY no",
+    )?;
+    let mut rows = statement.query([ENDED_MAX])?;
+    let mut ended = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, incarnation): (String, String) = (row.get(2)?, row.get(3)?);
+        let owner = owner(row.get(0)?, &name, &incarnation)?;
+        ended.push(RestoredEnd { id: JobId::from_bytes(row.get(1)?), owner, submitted: row.get(4)? });
+    }
+    Ok(ended)
+}
+
+fn owner(no: i64, name: &str, incarnation: &str) -> Result<Owner, Fault> {
+    let incarnation = u128::from_str_radix(incarnation, 16)
+        .map_err(|_| Fault::Damaged(format!("job {no} has no valid incarnation of its owner")))?;
+    Ok(Owner { name: name.into(), incarnation: Incarnation::from_u128(incarnation) })
 }
 
 /// How many batches one life of a controller may make, as a power of two: more than it can within a century.

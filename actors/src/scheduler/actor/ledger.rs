@@ -12,7 +12,7 @@ use super::{
     finished::{FinishedJob, FinishedJobs},
 };
 use crate::code::{Function, FunctionRef};
-use crate::results::{KeepRun, Owner, PendingTasks, RestoredJob};
+use crate::results::{KeepRun, Owner, PendingTasks, RestoredEnd, RestoredJob};
 use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Placement, Requirement, Scheduler, Suspended, Time, Weight};
 use crate::task::{JobId, Packed};
 use crate::wire::{JobHeader, Submit, SubmitRefusal};
@@ -150,6 +150,11 @@ impl Ledger {
         account.argument_bytes += job.arguments.bytes();
         self.jobs.insert(id, job);
         Ok(())
+    }
+
+    /// Remembers a job that ended in an earlier life of the controller.
+    pub fn restore_ended(&mut self, RestoredEnd { id, owner, submitted }: RestoredEnd) {
+        self.finished.add(id, FinishedJob { owner, submitted });
     }
 
     /// The oldest run of a job that was not kept is now: its tasks go to the core. Returns how many runs have been kept.

@@ -31,7 +31,8 @@ pub(super) struct Recovery {
 impl SchedulerActor {
     /// Takes in what the store has kept. Nothing is given out before the engines that may still run some of it are back.
     pub(super) fn restore(&mut self, restored: Restored, context: &mut Context<Self>) {
-        let Restored { next_engine, engines, jobs, .. } = restored;
+        let Restored { next_engine, engines, jobs, ended, .. } = restored;
+        ended.into_iter().for_each(|job| self.ledger.restore_ended(job));
         self.next_engine = next_engine;
         // Those that do not come back have left.
         self.stores[0].do_send(NoteEngines { next: next_engine, joined: Vec::new(), left: engines.clone() });

@@ -15,23 +15,32 @@ impl World {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(message) = link.inbound.take(&mut self.rng) else { return };
         let (knows, peer) = (link.controller_knows, link.peer);
-        let caller = Caller { link: id, owner: self.owner(peer) };
         if knows || self.controller.is_none() {
             return;
         }
+        let caller = Caller { link: id, owner: self.owner(peer) };
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let subscribes = match &message {
+            ToController::Subscribe(job) => Some(*job),
+            ToController::Submit { submit, .. } if submit.open.is_some() => Some(submit.job),
+            _ => None,
+        };
         if let ToController::Subscribe(job) = message {
-            self.answer_subscription(id, job);
+            let known = self.store.disk.jobs.contains_key(&job);
+            link.send_to_peer(ToPeer::Known { job, known }, Way::Control);
         }
         if let Some(controller) = &mut self.controller {
             controller.handle(&caller, message);
         }
+        if let Some(job) = subscribes {
+            self.send_ended(id, job);
+        }
     }
 
-    /// The store says whether it has the job, and what has ended of it.
-    fn answer_subscription(&mut self, id: u64, job: JobId) {
+    /// The store sends what has ended of a job.
+    fn send_ended(&mut self, id: u64, job: JobId) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let stored = self.store.disk.jobs.get(&job);
-        link.send_to_peer(ToPeer::Known { job, known: stored.is_some() }, Way::Control);
         for (&first, (attempt, body, _)) in stored.iter().flat_map(|stored| &stored.outcomes) {
             let run = Run { first, count: 1, engine: None, attempt: *attempt, submitted_us: 0, body: body.clone() };
             link.send_to_peer(ToPeer::Results { job, run }, Way::Control);
@@ -113,7 +122,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self) {
-        let busy = |at: &usize| self.nodes[*at].engines.iter().any(|engine| engine.running().is_some());
+        let busy = |at: &usize| self.nodes[*at].engines.iter().any(|engine| engine.piece().is_some());
         let busy: Vec<_> = (0..self.nodes.len()).filter(busy).collect();
         if let Some(node) = self.rng.pick(&busy) {
             let engine = self.rng.below(self.nodes[node].engines.len() as u64) as usize;
@@ -124,15 +133,13 @@ impl World {
     /// An engine runs some tasks, of which one may take the node along.
     pub(super) fn run_at(&mut self, at: usize, engine: usize) {
         let Some(engine) = self.nodes[at].engines.get_mut(engine) else { return };
-        let Some(batch) = engine.begin() else { return };
-        let count = 1 + self.rng.below(u64::from(batch.end() - batch.next)) as u32;
-        let (job, first) = (batch.dispatch.job, batch.next);
-        let deadly = |index: u32| (job.shard(64) as u32 ^ index.wrapping_mul(2_654_435_761) >> 7) % 211 == 0;
+        let Some((job, first, end)) = engine.piece() else { return };
+        let count = 1 + self.rng.below(u64::from(end - first)) as u32;
+        let deadly = |index: u32| (job.shard(64) as u32 ^ index.wrapping_mul(2_654_435_761) >> 7).is_multiple_of(211);
         if (first..first + count).any(deadly) {
             return self.kill_this(at);
         }
-        let long = self.rng.one_in(6);
-        engine.run(count, long);
+        engine.run(count, &mut self.rng);
     }
 
     /// A program gives tasks to its client.
@@ -156,7 +163,7 @@ impl World {
         // The number of the id decides which tasks are deadly.
         let id = JobId::from_u128(u128::from(self.fresh()) << 64 | u128::from(self.rng.below(64)));
         let engines: Vec<EngineId> =
-            self.nodes.iter().filter(|node| node.alive).flat_map(|node| node.ids.iter().flatten().copied()).collect();
+            self.nodes.iter().filter(|node| node.alive).flat_map(|node| node.ids.iter().copied()).collect();
         let direct = match self.rng.pick(&engines) {
             Some(engine) if self.rng.one_in(4) => {
                 let other = self.rng.pick(&engines).unwrap_or(engine);
@@ -184,7 +191,7 @@ impl World {
     pub(super) fn settle(&mut self) {
         self.settle_controller();
         for at in 0..self.nodes.len() {
-            self.nodes[at].send_reports();
+            self.nodes[at].advance();
             let link = self.nodes[at].link;
             for act in std::mem::take(&mut self.nodes[at].acts) {
                 match act {
