@@ -1,7 +1,7 @@
 //! Engines come and go.
 
 use super::{
-    Capability, Time,
+    Time,
     core::{Pause, Scheduler, draining},
     engines::{Batch, Duty, Engine, Place, Reach, Retraction, Stage},
     job::Job,
@@ -24,7 +24,7 @@ pub(super) struct Unseated {
 impl Scheduler {
     #[cfg(test)]
     /// An engine is ready for work and has none. Its id must never have been used by another one.
-    pub fn engine_joined(&mut self, now: Time, id: EngineId, capability: Capability) {
+    pub fn engine_joined(&mut self, now: Time, id: EngineId, capability: super::Capability) {
         self.engine_rejoined(now, id, capability, &[]);
     }
 
