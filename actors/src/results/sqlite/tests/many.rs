@@ -23,11 +23,13 @@ fn resident_mib() -> u64 {
 
 /// Writes in groups, as the thread does.
 fn write(store: &mut Direct, what: &str, per_group: usize, tasks: u32, writes: impl Iterator<Item = Write>) {
-    let (writes, started) = (writes.collect::<Vec<_>>(), Instant::now());
-    for group in writes.chunks(per_group) {
+    let (mut writes, mut rows, started) = (writes.peekable(), 0, Instant::now());
+    while writes.peek().is_some() {
+        let group: Vec<Write> = writes.by_ref().take(per_group).collect();
         store.writer.commit(group.iter(), crate::results::now_us()).unwrap();
+        rows += group.len();
     }
-    let (rows, seconds) = (writes.len(), started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
     println!(
         "{what}: {rows} rows in {seconds:.2} s: {:.0} rows/s, {:.0} tasks/s",
         rows as f64 / seconds,
