@@ -158,7 +158,7 @@ impl ResultStore {
     fn answered(&mut self, asker: Asker, answer: Answer, context: &mut Context<Self>) {
         match (asker, answer) {
             (Asker::Subscribe(job, subscription, reply), Answer::Job(info)) => {
-                let info = info.filter(|info| *info.owner == *subscription.link().peer().name.name());
+                let info = info.filter(|info| questions::viewer(subscription.link()).sees(&info.owner));
                 let Some(info) = info.filter(|_| self.subscriptions.len() < SUBSCRIPTIONS_MAX) else {
                     return reply.send(&None);
                 };

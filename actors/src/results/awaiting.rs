@@ -3,12 +3,9 @@
 //! A waiter knows one task that has not ended, and looks for the next one when that has: a wait for a million tasks costs no more
 //! memory than one for a single task, and looks at each run once.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
-use super::backend::{FirstPending, Question};
+use super::backend::{FirstPending, Question, Viewer};
 use crate::task::JobId;
 
 /// How many may wait at one store, all clients together, and how many runs of tasks one waits for.
@@ -24,7 +21,7 @@ pub(super) struct Awaiting<W> {
 
 struct Waiter<W> {
     who: W,
-    owner: Arc<str>,
+    viewer: Viewer,
     /// What is left, the current one last: job, first index, end.
     runs: Vec<(JobId, u32, u32)>,
     state: State,
@@ -61,11 +58,11 @@ impl<W> Awaiting<W> {
     }
 
     /// Somebody waits for these tasks, as first index and count. Returns its number, and what comes of it.
-    pub fn add(&mut self, who: W, owner: Arc<str>, runs: Vec<(JobId, u32, u32)>) -> (u64, Next<W>) {
+    pub fn add(&mut self, who: W, viewer: Viewer, runs: Vec<(JobId, u32, u32)>) -> (u64, Next<W>) {
         let runs = runs.into_iter().map(|(job, first, count)| (job, first, first.saturating_add(count)));
         let number = self.next;
         self.next += 1;
-        let waiter = Waiter { who, owner, runs: runs.collect(), state: State::Asked { since: false } };
+        let waiter = Waiter { who, viewer, runs: runs.collect(), state: State::Asked { since: false } };
         if let Some((job, _, _)) = waiter.runs.last() {
             self.by_job.entry(*job).or_default().push(number);
         }
@@ -135,7 +132,7 @@ impl<W> Awaiting<W> {
         waiter.state = State::Asked { since: false };
         match waiter.runs.last() {
             Some((job, first, end)) => {
-                Next::Ask(Question::FirstPending { owner: waiter.owner.clone(), job: *job, first: *first, end: *end })
+                Next::Ask(Question::FirstPending { viewer: waiter.viewer.clone(), job: *job, first: *first, end: *end })
             }
             None => self.remove(number).map_or(Next::Nothing, |waiter| Next::Ended(waiter.who)),
         }

@@ -7,6 +7,26 @@ use crate::status::StatusCounts;
 use crate::task::JobId;
 use crate::wire::{FetchTasks, FetchedTasks, JobCounts, QueryTasks, Run, StoreRefusal, TaskPage};
 
+/// Who asks: the name in its certificate, and whether that makes it an admin, who may see what belongs to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Viewer {
+    pub name: Arc<str>,
+    pub admin: bool,
+}
+
+impl Viewer {
+    /// Whether it may see, and purge, what belongs to that owner.
+    pub fn sees(&self, owner: &str) -> bool {
+        self.admin || *self.name == *owner
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for Viewer {
+    fn from(name: T) -> Self {
+        Self { name: name.into(), admin: false }
+    }
+}
+
 /// Something to be kept.
 #[derive(Debug)]
 pub(super) enum Write {
@@ -35,11 +55,11 @@ pub(super) enum Write {
     /// Everything before is kept.
     Settle,
     Purge {
-        owner: Arc<str>,
+        viewer: Viewer,
         runs: Vec<(JobId, u32, u32)>,
     },
     PurgeOlder {
-        owner: Arc<str>,
+        viewer: Viewer,
         shard: u32,
         before_us: u64,
     },
@@ -78,21 +98,21 @@ pub(super) enum Question {
         bytes_max: u64,
     },
     Status {
-        owner: Arc<str>,
+        viewer: Viewer,
         runs: Vec<(JobId, u32, u32)>,
     },
     FirstPending {
-        owner: Arc<str>,
+        viewer: Viewer,
         job: JobId,
         first: u32,
         end: u32,
     },
     Tasks {
-        owner: Arc<str>,
+        viewer: Viewer,
         fetch: FetchTasks,
     },
     Records {
-        owner: Arc<str>,
+        viewer: Viewer,
         query: QueryTasks,
     },
 }

@@ -7,6 +7,7 @@ mod requests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::backend::Viewer;
 use crate::status::StatusCounts;
 use crate::task::{JobId, Ranges};
 use crate::wire::{JobCounts, Run, SHARDS};
@@ -212,8 +213,8 @@ impl Memory {
     }
 
     /// The jobs of an owner and a shard that ended before that time.
-    pub fn ended_before(&self, owner: &str, shard: u32, before_us: u64) -> Vec<JobId> {
-        let is_due = |job: &Job| job.owner == owner && job.ended_us.is_some_and(|at| at < before_us);
+    pub fn ended_before(&self, viewer: &Viewer, shard: u32, before_us: u64) -> Vec<JobId> {
+        let is_due = |job: &Job| viewer.sees(&job.owner) && job.ended_us.is_some_and(|at| at < before_us);
         let due = self.jobs.iter().filter(|(id, job)| id.shard(SHARDS) == shard as usize && is_due(job));
         due.map(|(id, _)| *id).collect()
     }

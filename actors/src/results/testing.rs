@@ -26,7 +26,7 @@ pub(super) trait Keeps {
     }
 
     fn status(&mut self, job: JobId, first: u32, count: u32) -> StatusCounts {
-        let question = Question::Status { owner: ada(), runs: vec![(job, first, count)] };
+        let question = Question::Status { viewer: ada().into(), runs: vec![(job, first, count)] };
         let Answer::Status(status) = self.answer(question) else { panic!("another answer") };
         status
     }

@@ -2,7 +2,7 @@
 
 use super::{
     KeepRun, MemoryLimits,
-    backend::{Answer, Done, FirstPending, Question, Write},
+    backend::{Answer, Done, FirstPending, Question, Viewer, Write},
     memory::Memory,
     now_us,
     sqlite::Direct,
@@ -29,7 +29,7 @@ fn both(test: impl Fn(&mut dyn Keeps)) {
 }
 
 fn purge(runs: &[(JobId, u32, u32)]) -> Write {
-    Write::Purge { owner: ada(), runs: runs.to_vec() }
+    Write::Purge { viewer: ada().into(), runs: runs.to_vec() }
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_job_stays_its_owners_and_is_not_kept_twice() {
         let Some(Done::Kept(Err(text))) = store.apply(Write::Keep(run)) else { panic!("another's") };
         assert!(text.contains("another client"), "{text}");
         for question in [
-            Question::Status { owner: "bob".into(), runs: vec![(JOB, 0, 4)] },
-            Question::FirstPending { owner: "bob".into(), job: JOB, first: 0, end: 4 },
+            Question::Status { viewer: "bob".into(), runs: vec![(JOB, 0, 4)] },
+            Question::FirstPending { viewer: "bob".into(), job: JOB, first: 0, end: 4 },
         ] {
             match store.answer(question) {
                 Answer::Status(status) => assert_eq!((status.unknown, status.total), (4, 4)),
@@ -101,7 +101,14 @@ fn a_job_stays_its_owners_and_is_not_kept_twice() {
             }
         }
         let refused = Some(Done::Purged(Err(StoreRefusal::Unknown(JOB))));
-        assert_eq!(store.apply(Write::Purge { owner: "bob".into(), runs: vec![(JOB, 0, 4)] }), refused);
+        assert_eq!(store.apply(Write::Purge { viewer: "bob".into(), runs: vec![(JOB, 0, 4)] }), refused);
+        let admin = Viewer { admin: true, ..Viewer::from("bob") };
+        let Answer::Status(status) = store.answer(Question::Status { viewer: admin.clone(), runs: vec![(JOB, 0, 4)] }) else {
+            panic!("an admin is answered")
+        };
+        assert_eq!((status.pending, status.unknown), (4, 0), "an admin sees all");
+        let pending = Some(Done::Purged(Err(StoreRefusal::Pending(4))));
+        assert_eq!(store.apply(Write::Purge { viewer: admin, runs: vec![(JOB, 0, 4)] }), pending);
     });
 }
 
@@ -145,7 +152,7 @@ fn the_first_task_that_has_not_ended() {
             (5, 5, FirstPending::None),
             (0, 11, FirstPending::Unknown),
         ] {
-            let question = Question::FirstPending { owner: ada(), job: JOB, first, end };
+            let question = Question::FirstPending { viewer: ada().into(), job: JOB, first, end };
             let Answer::FirstPending(found) = store.answer(question) else { panic!("another answer") };
             assert_eq!(found, expected, "{first}..{end}");
         }
@@ -185,7 +192,7 @@ fn old_jobs_of_one_owner_are_purged() {
                 store.apply(close(job, 3));
             }
         }
-        let older = |owner: &str, before_us| Write::PurgeOlder { owner: owner.into(), shard: 1, before_us };
+        let older = |owner: &str, before_us| Write::PurgeOlder { viewer: owner.into(), shard: 1, before_us };
         for (owner, before_us, expected) in
             [("ada", 5, 0), ("bob", u64::MAX >> 1, 0), ("ada", u64::MAX >> 1, 6), ("ada", u64::MAX >> 1, 0)]
         {
@@ -226,7 +233,7 @@ fn both_backends_agree_whatever_is_done() {
         let (mut memory, mut disk) = (Memory::new(MemoryLimits::default()), Direct::new());
         let stores: [&mut dyn Keeps; 2] = [&mut memory, &mut disk];
         let mut submitted = [0; 2];
-        let mut both = |write: &dyn Fn() -> Write, stores: &mut [&mut dyn Keeps; 2]| {
+        let both = |write: &dyn Fn() -> Write, stores: &mut [&mut dyn Keeps; 2]| {
             let [one, other] = stores.each_mut().map(|store| store.apply(write()));
             let plain = |done: Option<Done>| match done {
                 Some(Done::Recorded(run, ended)) => Some(Done::Recorded(run.map(|run| Run { submitted_us: 0, ..run }), ended)),
@@ -254,7 +261,7 @@ fn both_backends_agree_whatever_is_done() {
             }
             let (from, count) = (number(TASKS), number(TASKS));
             let [one, other] = stores.each_mut().map(|store| {
-                let pending = Question::FirstPending { owner: ada(), job: id, first: from, end: from + count };
+                let pending = Question::FirstPending { viewer: ada().into(), job: id, first: from, end: from + count };
                 let mut everything = store.everything(id, 500);
                 everything.iter_mut().for_each(|run| run.submitted_us = 0);
                 (store.info(id), store.status(id, from, count), format!("{:?}", store.answer(pending)), everything)

@@ -1,14 +1,12 @@
 //! What clients ask of a result store.
 
-use std::sync::Arc;
-
 use actix::{Context, Handler};
 use engineroom_runtime::{actor::Remote, net::link::Link};
 
 use super::{Asker, ResultStore, Then, Waiter};
 use crate::results::{
     awaiting::{WAITER_RUNS_MAX, WAITERS_MAX},
-    backend::{Question, Write},
+    backend::{Question, Viewer, Write},
     subscription::Subscription,
 };
 use crate::wire::{AwaitEnd, FetchTasks, Purge, PurgeOlder, QueryStatus, QueryTasks, StoreRefusal, Subscribe, Taken};
@@ -17,8 +15,8 @@ use crate::wire::{AwaitEnd, FetchTasks, Purge, PurgeOlder, QueryStatus, QueryTas
 const LINK_WAITERS_MAX: usize = 4096;
 
 /// Whose jobs a client may see.
-fn owner(link: &Link) -> Arc<str> {
-    link.peer().name.name().into()
+pub(super) fn viewer(link: &Link) -> Viewer {
+    Viewer { name: link.peer().name.name().into(), admin: link.peer().admin }
 }
 
 impl Handler<Remote<Subscribe>> for ResultStore {
@@ -37,7 +35,7 @@ impl Handler<Remote<Taken>> for ResultStore {
     fn handle(&mut self, remote: Remote<Taken>, context: &mut Context<Self>) {
         let Taken { job, subscription: number, runs, grant_bytes } = remote.message;
         if !runs.is_empty() {
-            self.write_only(Write::Take { job, owner: owner(&remote.from), runs });
+            self.write_only(Write::Take { job, owner: viewer(&remote.from).name, runs });
         }
         let key = (remote.from.id(), number);
         if let Some(subscription) = self.subscriptions.get_mut(&job).and_then(|of_job| of_job.find(key)) {
@@ -51,7 +49,7 @@ impl Handler<Remote<QueryStatus>> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<QueryStatus>, context: &mut Context<Self>) {
-        let question = Question::Status { owner: owner(&remote.from), runs: remote.message.runs };
+        let question = Question::Status { viewer: viewer(&remote.from), runs: remote.message.runs };
         self.ask(question, Asker::Status(remote.reply), context);
     }
 }
@@ -71,8 +69,8 @@ impl Handler<Remote<AwaitEnd>> for ResultStore {
         if from.is_up() {
             // Bounded here from now on.
             reply.release_permit();
-            let owner = owner(&from);
-            let (waiter, next) = self.awaiting.add(Waiter { link: from, reply }, owner, runs);
+            let viewer = viewer(&from);
+            let (waiter, next) = self.awaiting.add(Waiter { link: from, reply }, viewer, runs);
             self.wait_on(waiter, next, context);
         }
     }
@@ -82,7 +80,7 @@ impl Handler<Remote<FetchTasks>> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<FetchTasks>, context: &mut Context<Self>) {
-        let question = Question::Tasks { owner: owner(&remote.from), fetch: remote.message };
+        let question = Question::Tasks { viewer: viewer(&remote.from), fetch: remote.message };
         self.ask(question, Asker::Tasks(remote.reply), context);
     }
 }
@@ -91,7 +89,7 @@ impl Handler<Remote<Purge>> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<Purge>, context: &mut Context<Self>) {
-        let purge = Write::Purge { owner: owner(&remote.from), runs: remote.message.runs };
+        let purge = Write::Purge { viewer: viewer(&remote.from), runs: remote.message.runs };
         self.write(purge, Then::Purged(remote.reply), context);
     }
 }
@@ -101,7 +99,7 @@ impl Handler<Remote<PurgeOlder>> for ResultStore {
 
     fn handle(&mut self, remote: Remote<PurgeOlder>, context: &mut Context<Self>) {
         let PurgeOlder { shard, before_us } = remote.message;
-        let purge = Write::PurgeOlder { owner: owner(&remote.from), shard, before_us };
+        let purge = Write::PurgeOlder { viewer: viewer(&remote.from), shard, before_us };
         self.write(purge, Then::Purged(remote.reply), context);
     }
 }
@@ -110,7 +108,7 @@ impl Handler<Remote<QueryTasks>> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<QueryTasks>, context: &mut Context<Self>) {
-        let question = Question::Records { owner: owner(&remote.from), query: remote.message };
+        let question = Question::Records { viewer: viewer(&remote.from), query: remote.message };
         self.ask(question, Asker::Records(remote.reply), context);
     }
 }

@@ -1,10 +1,8 @@
 //! The memory backend's answers to what the actor wants.
 
-use std::sync::Arc;
-
 use super::Memory;
 use crate::results::{
-    backend::{Answer, Done, FirstPending, JobInfo, Page, Question, Write},
+    backend::{Answer, Done, FirstPending, JobInfo, Page, Question, Viewer, Write},
     evicted_run, part,
 };
 use crate::status::StatusCounts;
@@ -49,8 +47,8 @@ impl Memory {
             }
             Write::Look { job } => Some(Done::Looked(self.info(job))),
             Write::Settle => Some(Done::Settled),
-            Write::Purge { owner, runs } => Some(Done::Purged(self.purge_all(&owner, &runs))),
-            Write::PurgeOlder { owner, shard, before_us } => Some(Done::Purged(Ok(self.purge_older(&owner, shard, before_us)))),
+            Write::Purge { viewer, runs } => Some(Done::Purged(self.purge_all(&viewer, &runs))),
+            Write::PurgeOlder { viewer, shard, before_us } => Some(Done::Purged(Ok(self.purge_older(&viewer, shard, before_us)))),
         }
     }
 
@@ -59,15 +57,15 @@ impl Memory {
         match question {
             Question::Job(job) => Answer::Job(self.info(job)),
             Question::Page { job, ranges, bytes_max } => Answer::Page(self.page(job, &ranges, bytes_max)),
-            Question::Status { owner, runs } => {
+            Question::Status { viewer, runs } => {
                 let mut sum = StatusCounts::default();
                 for (job, first, count) in runs {
-                    sum += self.status_for(&owner, job, first, count);
+                    sum += self.status_for(&viewer, job, first, count);
                 }
                 Answer::Status(sum)
             }
-            Question::FirstPending { owner, job, first, end } => {
-                Answer::FirstPending(self.first_pending(&owner, job, first, end))
+            Question::FirstPending { viewer, job, first, end } => {
+                Answer::FirstPending(self.first_pending(&viewer, job, first, end))
             }
             Question::Tasks { .. } => Answer::Tasks(Err(StoreRefusal::NotHere(
                 "the controller keeps results in memory, and no arguments of tasks that have ended: start it with `--store sqlite`"
@@ -84,9 +82,9 @@ impl Memory {
         Some(JobInfo { owner: owner.into(), counts, ended: self.has_ended(job) })
     }
 
-    fn status_for(&self, owner: &str, job: JobId, first: u32, count: u32) -> StatusCounts {
+    fn status_for(&self, viewer: &Viewer, job: JobId, first: u32, count: u32) -> StatusCounts {
         match self.job(job) {
-            Some((of, _)) if of == owner => self.status(job, first, count),
+            Some((of, _)) if viewer.sees(of) => self.status(job, first, count),
             _ => StatusCounts { total: u64::from(count), unknown: u64::from(count), ..StatusCounts::default() },
         }
     }
@@ -115,19 +113,19 @@ impl Memory {
         page
     }
 
-    fn first_pending(&self, owner: &str, job: JobId, first: u32, end: u32) -> FirstPending {
+    fn first_pending(&self, viewer: &Viewer, job: JobId, first: u32, end: u32) -> FirstPending {
         match self.job(job) {
-            Some((of, counts)) if of == owner && end <= counts.submitted => {
+            Some((of, counts)) if viewer.sees(of) && end <= counts.submitted => {
                 self.gap(job, first, end).map_or(FirstPending::None, FirstPending::At)
             }
             _ => FirstPending::Unknown,
         }
     }
 
-    fn purge_all(&mut self, owner: &Arc<str>, runs: &[(JobId, u32, u32)]) -> Result<u64, StoreRefusal> {
+    fn purge_all(&mut self, viewer: &Viewer, runs: &[(JobId, u32, u32)]) -> Result<u64, StoreRefusal> {
         let mut pending = 0;
         for (job, first, count) in runs {
-            let status = self.status_for(owner, *job, *first, *count);
+            let status = self.status_for(viewer, *job, *first, *count);
             if status.unknown > 0 || first.checked_add(*count).is_none() {
                 return Err(StoreRefusal::Unknown(*job));
             }
@@ -153,8 +151,8 @@ impl Memory {
         purged
     }
 
-    fn purge_older(&mut self, owner: &str, shard: u32, before_us: u64) -> u64 {
-        let jobs = self.ended_before(owner, shard, before_us);
+    fn purge_older(&mut self, viewer: &Viewer, shard: u32, before_us: u64) -> u64 {
+        let jobs = self.ended_before(viewer, shard, before_us);
         jobs.into_iter().map(|job| self.purge(job, 0, u32::MAX)).sum()
     }
 }

@@ -1,6 +1,6 @@
 //! What the writer does between groups, in bounded steps: purging what clients ask to be purged, and retention.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -13,7 +13,7 @@ use super::{
     schema::{index, job_of, key},
     status,
 };
-use crate::results::part;
+use crate::results::{backend::Viewer, part};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Run, StoreRefusal};
 
@@ -23,7 +23,7 @@ const STEP_ROWS: usize = 500;
 /// A purge under way.
 #[derive(Debug)]
 pub(super) struct Purging {
-    owner: Arc<str>,
+    viewer: Viewer,
     what: What,
     purged: u64,
 }
@@ -37,12 +37,12 @@ enum What {
 }
 
 impl Purging {
-    pub fn of_runs(owner: Arc<str>, runs: Vec<(JobId, u32, u32)>) -> Self {
-        Self { owner, what: What::Runs { runs, checked: false }, purged: 0 }
+    pub fn of_runs(viewer: Viewer, runs: Vec<(JobId, u32, u32)>) -> Self {
+        Self { viewer, what: What::Runs { runs, checked: false }, purged: 0 }
     }
 
-    pub fn older(owner: Arc<str>, shard: u32, before_us: u64) -> Self {
-        Self { owner, what: What::Older { shard, before_us, from: [0; 16] }, purged: 0 }
+    pub fn older(viewer: Viewer, shard: u32, before_us: u64) -> Self {
+        Self { viewer, what: What::Older { shard, before_us, from: [0; 16] }, purged: 0 }
     }
 
     /// Does a part of it. Returns the answer once it is done. The caller commits.
@@ -50,7 +50,7 @@ impl Purging {
         match &mut self.what {
             What::Runs { runs, checked } => {
                 if !*checked {
-                    if let Err(refusal) = check_ended(connection, &self.owner, runs)? {
+                    if let Err(refusal) = check_ended(connection, &self.viewer, runs)? {
                         return Ok(Some(Err(refusal)));
                     }
                     *checked = true;
@@ -68,7 +68,8 @@ impl Purging {
             What::Older { shard, before_us, from } => {
                 let mut looked_at = 0;
                 for job in jobs_from(connection, *shard, *from)? {
-                    let is_due = *job.owner == *self.owner && job.ended_us.is_some_and(|ended| ended < *before_us) && job.holds;
+                    let is_due =
+                        self.viewer.sees(&job.owner) && job.ended_us.is_some_and(|ended| ended < *before_us) && job.holds;
                     if is_due {
                         let (purged, next) = purge(connection, totals, job.no, 0, u32::MAX)?;
                         self.purged += purged;
@@ -114,10 +115,10 @@ fn after(id: [u8; 16]) -> [u8; 16] {
     u128::from_be_bytes(id).saturating_add(1).to_be_bytes()
 }
 
-fn check_ended(connection: &Connection, owner: &str, runs: &[(JobId, u32, u32)]) -> Result<Result<(), StoreRefusal>, Fault> {
+fn check_ended(connection: &Connection, viewer: &Viewer, runs: &[(JobId, u32, u32)]) -> Result<Result<(), StoreRefusal>, Fault> {
     let mut pending = 0;
     for (job, first, count) in runs {
-        let row = JobRow::load(connection, *job)?.filter(|row| *row.owner == *owner);
+        let row = JobRow::load(connection, *job)?.filter(|row| viewer.sees(&row.owner));
         let known = row.filter(|row| first.checked_add(*count).is_some_and(|end| end <= row.counts.submitted));
         let Some(row) = known else { return Ok(Err(StoreRefusal::Unknown(*job))) };
         pending += status::of_row(connection, &row, *first, *count)?.pending;

@@ -11,7 +11,7 @@ use super::{
     status,
 };
 use crate::results::{
-    backend::{Answer, Page, Question},
+    backend::{Answer, Page, Question, Viewer},
     evicted_run,
 };
 use crate::task::{EngineId, JobId, Packed};
@@ -39,12 +39,12 @@ impl Reader {
         Ok(match question {
             Question::Job(job) => Answer::Job(JobRow::load(&snapshot, job)?.map(|row| row.info())),
             Question::Page { job, ranges, bytes_max } => Answer::Page(page(&snapshot, job, &ranges, bytes_max)?),
-            Question::Status { owner, runs } => Answer::Status(status::of_runs(&snapshot, &owner, &runs)?),
-            Question::FirstPending { owner, job, first, end } => {
-                Answer::FirstPending(status::first_pending(&snapshot, &owner, job, first, end)?)
+            Question::Status { viewer, runs } => Answer::Status(status::of_runs(&snapshot, &viewer, &runs)?),
+            Question::FirstPending { viewer, job, first, end } => {
+                Answer::FirstPending(status::first_pending(&snapshot, &viewer, job, first, end)?)
             }
-            Question::Tasks { owner, fetch } => Answer::Tasks(tasks(&snapshot, &owner, &fetch)?),
-            Question::Records { owner, query } => Answer::Records(Ok(records::page(&snapshot, &owner, &query)?)),
+            Question::Tasks { viewer, fetch } => Answer::Tasks(tasks(&snapshot, &viewer, &fetch)?),
+            Question::Records { viewer, query } => Answer::Records(Ok(records::page(&snapshot, &viewer, &query)?)),
         })
     }
 }
@@ -103,9 +103,9 @@ fn read_run(row: &rusqlite::Row<'_>, first: u32, count: u32) -> Result<Run, Faul
     })
 }
 
-fn tasks(connection: &Connection, owner: &str, fetch: &FetchTasks) -> Result<Result<FetchedTasks, StoreRefusal>, Fault> {
+fn tasks(connection: &Connection, viewer: &Viewer, fetch: &FetchTasks) -> Result<Result<FetchedTasks, StoreRefusal>, Fault> {
     let unknown = Err(StoreRefusal::Unknown(fetch.job));
-    let Some(row) = JobRow::load(connection, fetch.job)?.filter(|row| *row.owner == *owner) else { return Ok(unknown) };
+    let Some(row) = JobRow::load(connection, fetch.job)?.filter(|row| viewer.sees(&row.owner)) else { return Ok(unknown) };
     let mut statement = connection.prepare_cached("SELECT header FROM job WHERE no = ?1")?;
     let header = statement.query_row([row.no], |row| row.get::<_, Vec<u8>>(0)).optional()?;
     let Some(header) = header else { return Ok(unknown) };

@@ -7,6 +7,7 @@ use super::{
     error::Fault,
     schema::{index, job_of, key},
 };
+use crate::results::backend::Viewer;
 use crate::task::{Cause, EngineId, JobId, MessageId, Outcomes, TaskFilter, TaskRecord, TaskState};
 use crate::wire::{QueryTasks, RunBody, TaskPage};
 
@@ -45,11 +46,11 @@ enum Span {
 }
 
 /// The next tasks of an owner that a query asks for.
-pub(super) fn page(connection: &Connection, owner: &str, query: &QueryTasks) -> Result<TaskPage, Fault> {
+pub(super) fn page(connection: &Connection, viewer: &Viewer, query: &QueryTasks) -> Result<TaskPage, Fault> {
     let records_max = (query.limit as usize).clamp(1, RECORDS_MAX);
     let mut scan = Scan { query, page: TaskPage::default(), looked_at: 0, records_max };
     let filter = &query.filter;
-    if filter.owner.as_ref().is_some_and(|of| of != owner) {
+    if filter.owner.as_ref().is_some_and(|of| !viewer.sees(of)) {
         return Ok(scan.page);
     }
     let newest = filter.job.unwrap_or(JobId::from_bytes([0xFF; 16]));
@@ -75,7 +76,8 @@ pub(super) fn page(connection: &Connection, owner: &str, query: &QueryTasks) -> 
             _ => 0,
         };
         scan.looked_at += 1;
-        let is_asked_for = job.owner == owner
+        let is_asked_for = viewer.sees(&job.owner)
+            && filter.owner.as_ref().is_none_or(|of| *of == job.owner)
             && filter.label.as_ref().is_none_or(|label| job.label.as_ref() == Some(label))
             && filter.function.as_ref().is_none_or(|part| job.function.contains(part.as_str()))
             && filter.submitted_before_us.is_none_or(|before| opened_us < before);

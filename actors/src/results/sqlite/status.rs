@@ -8,7 +8,7 @@ use super::{
     group::JobRow,
     schema::{index, job_of, key},
 };
-use crate::results::backend::FirstPending;
+use crate::results::backend::{FirstPending, Viewer};
 use crate::status::StatusCounts;
 use crate::task::JobId;
 
@@ -16,10 +16,10 @@ use crate::task::JobId;
 const LOOKED_AT_MAX: u32 = 20_000;
 
 /// The counts of a list of tasks of one owner.
-pub(super) fn of_runs(connection: &Connection, owner: &str, runs: &[(JobId, u32, u32)]) -> Result<StatusCounts, Fault> {
+pub(super) fn of_runs(connection: &Connection, viewer: &Viewer, runs: &[(JobId, u32, u32)]) -> Result<StatusCounts, Fault> {
     let mut sum = StatusCounts::default();
     for (job, first, count) in runs {
-        match JobRow::load(connection, *job)?.filter(|row| *row.owner == *owner) {
+        match JobRow::load(connection, *job)?.filter(|row| viewer.sees(&row.owner)) {
             Some(row) => sum += of_row(connection, &row, *first, *count)?,
             None => sum += StatusCounts { total: u64::from(*count), unknown: u64::from(*count), ..StatusCounts::default() },
         }
@@ -109,12 +109,12 @@ pub(super) fn evicted_within(
 /// The first task of `first..end` without an outcome.
 pub(super) fn first_pending(
     connection: &Connection,
-    owner: &str,
+    viewer: &Viewer,
     job: JobId,
     first: u32,
     end: u32,
 ) -> Result<FirstPending, Fault> {
-    let row = JobRow::load(connection, job)?.filter(|row| *row.owner == *owner && end <= row.counts.submitted);
+    let row = JobRow::load(connection, job)?.filter(|row| viewer.sees(&row.owner) && end <= row.counts.submitted);
     let Some(row) = row else { return Ok(FirstPending::Unknown) };
     if row.counts.done == row.counts.submitted {
         return Ok(FirstPending::None);

@@ -168,12 +168,12 @@ impl Writing<'_> {
         let mut told: BTreeMap<usize, (Arc<Port>, Vec<(u64, Done)>)> = BTreeMap::new();
         for (Item { port, ticket, write }, outcome) in self.queue.drain(..count).zip(outcomes) {
             let write = match write {
-                Write::Purge { owner, runs } => {
-                    self.purges.push_back((port, ticket, Purging::of_runs(owner, runs)));
+                Write::Purge { viewer, runs } => {
+                    self.purges.push_back((port, ticket, Purging::of_runs(viewer, runs)));
                     continue;
                 }
-                Write::PurgeOlder { owner, shard, before_us } => {
-                    self.purges.push_back((port, ticket, Purging::older(owner, shard, before_us)));
+                Write::PurgeOlder { viewer, shard, before_us } => {
+                    self.purges.push_back((port, ticket, Purging::older(viewer, shard, before_us)));
                     continue;
                 }
                 write => write,

@@ -190,7 +190,7 @@ fn flipped_bytes_are_noticed_or_harmless_and_never_panic() {
                     refused += 1;
                 }
             }
-            let _ = opened.reader.answer(Question::Status { owner: ada(), runs: vec![(job, 1, 3)] });
+            let _ = opened.reader.answer(Question::Status { viewer: ada().into(), runs: vec![(job, 1, 3)] });
         }
     }
     assert!(refused > 5 && read > 100, "{refused} refused, {read} read");

@@ -94,7 +94,7 @@ fn arguments_are_given_to_their_owner() {
     store.apply(keep(JOB, 0, 10));
     store.apply(keep(JOB, 10, 10));
     let mut ask = |owner: &str, ranges: &[(u32, u32)]| {
-        let question = Question::Tasks { owner: owner.into(), fetch: FetchTasks { job: JOB, ranges: ranges.to_vec() } };
+        let question = Question::Tasks { viewer: owner.into(), fetch: FetchTasks { job: JOB, ranges: ranges.to_vec() } };
         let Answer::Tasks(tasks) = store.answer(question) else { panic!("another answer") };
         tasks
     };

@@ -79,7 +79,7 @@ fn a_full_disk_refuses_new_jobs_and_the_rest_is_kept_once_there_is_space() {
     assert!(text.contains("is full: free space") && text.contains("store.sqlite"), "{text}");
     running.write(5, keep(JobId::from_u128(51), 0, 1));
     assert!(matches!(running.told(1)[..], [(5, Done::Kept(Err(_)))]), "while it is full, others are refused too");
-    let answer = reader.answer(Question::Status { owner: ada(), runs: vec![(JOB, 0, 2000)] });
+    let answer = reader.answer(Question::Status { viewer: ada().into(), runs: vec![(JOB, 0, 2000)] });
     assert!(matches!(answer, Ok(Answer::Status(StatusCounts { pending: 2000, .. }))), "{answer:?}");
     pages_max.store(0, Relaxed);
     let told = running.told(3);

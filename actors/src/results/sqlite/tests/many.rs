@@ -82,7 +82,7 @@ fn two_million_results_in_runs_of_a_thousand_and_one_by_one() {
     let mut store = restart(store, JOBS, TASKS);
     for (what, first, end) in [("the last of them", tasks - 1, tasks), ("all of them", 0, tasks)] {
         let started = Instant::now();
-        let question = Question::FirstPending { owner: ada(), job: JOB_ONE, first, end };
+        let question = Question::FirstPending { viewer: ada().into(), job: JOB_ONE, first, end };
         store.answer(question);
         let page = Question::Page { job: JOB_ONE, ranges: vec![(first, end)], bytes_max: 1 << 20 };
         let Answer::Page(page) = store.answer(page) else { panic!("another answer") };

@@ -33,8 +33,8 @@ use crate::results::{
 /// A store without threads: each write is a commit.
 pub(in crate::results) struct Direct {
     pub dir: Arc<TempDir>,
-    pub writer: Writer,
-    pub reader: Reader,
+    pub(in crate::results::sqlite) writer: Writer,
+    pub(in crate::results::sqlite) reader: Reader,
     pub restored: Restored,
     pub now_us: Option<u64>,
     _lock: Lock,
@@ -63,12 +63,12 @@ impl Direct {
         Self::open(dir, Retention::default()).unwrap()
     }
 
-    pub fn try_apply(&mut self, write: Write) -> Result<Option<Done>, Fault> {
+    pub(in crate::results::sqlite) fn try_apply(&mut self, write: Write) -> Result<Option<Done>, Fault> {
         let now = self.now_us.unwrap_or_else(now_us);
         let outcome = self.writer.commit(std::iter::once(&write), now)?.remove(0);
         let mut purging = match write {
-            Write::Purge { owner, runs } => Purging::of_runs(owner, runs),
-            Write::PurgeOlder { owner, shard, before_us } => Purging::older(owner, shard, before_us),
+            Write::Purge { viewer, runs } => Purging::of_runs(viewer, runs),
+            Write::PurgeOlder { viewer, shard, before_us } => Purging::older(viewer, shard, before_us),
             write => return Ok(done(write, outcome)),
         };
         loop {

@@ -13,7 +13,7 @@ const NEW: JobId = JobId::from_u128(129);
 
 fn page(store: &mut Direct, owner: &str, filter: &TaskFilter, after: Option<MessageId>, limit: u32) -> TaskPage {
     let query = QueryTasks { shard: 1, filter: filter.clone(), after, limit };
-    let Answer::Records(Ok(page)) = store.answer(Question::Records { owner: owner.into(), query }) else {
+    let Answer::Records(Ok(page)) = store.answer(Question::Records { viewer: owner.into(), query }) else {
         panic!("another answer")
     };
     page
@@ -50,7 +50,7 @@ fn filled() -> Direct {
     store.apply(keep(MIDDLE, 0, 6));
     store.record(MIDDLE, ran(3, 2, &[]));
     store.record(MIDDLE, aborted(2, 1));
-    store.apply(Write::Purge { owner: ada(), runs: vec![(MIDDLE, 4, 1)] });
+    store.apply(Write::Purge { viewer: ada().into(), runs: vec![(MIDDLE, 4, 1)] });
     store.now_us = Some(7_000_000);
     store.apply(keep(NEW, 0, 2));
     store

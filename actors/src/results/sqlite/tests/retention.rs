@@ -37,7 +37,7 @@ fn retain(store: &mut Direct, day: u64) {
 
 fn has_arguments(store: &mut Direct, job: JobId) -> bool {
     let fetch = FetchTasks { job, ranges: vec![(0, 10)] };
-    let Answer::Tasks(Ok(tasks)) = store.answer(Question::Tasks { owner: ada(), fetch }) else { panic!("it is there") };
+    let Answer::Tasks(Ok(tasks)) = store.answer(Question::Tasks { viewer: ada().into(), fetch }) else { panic!("it is there") };
     !tasks.runs.is_empty()
 }
 
@@ -94,7 +94,7 @@ fn the_bytes_that_are_counted_are_those_that_are_there() {
     for number in 1..30 {
         ended(&mut store, number, u64::from(number), number % 2 == 0);
     }
-    store.apply(Write::Purge { owner: ada(), runs: vec![(JobId::from_u128(5), 2, 3), (JobId::from_u128(6), 0, 10)] });
+    store.apply(Write::Purge { viewer: ada().into(), runs: vec![(JobId::from_u128(5), 2, 3), (JobId::from_u128(6), 0, 10)] });
     assert!(store.writer.totals().bytes > 0);
     retain(&mut store, 1000);
     assert_eq!((store.writer.totals().bytes, store.writer.totals().jobs), (0, 0));
