@@ -27,14 +27,14 @@ fn nothing_acknowledged_is_lost_and_every_task_has_one_outcome() {
     let number =
         |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is no number")));
     if let Some(seed) = number("ENGINEROOM_SIM_SEED") {
-        let sum = world::World::new(seed).live();
+        let sum = world::World::new(seed, true).live();
         return println!("seed {seed}: {sum:?}");
     }
     let (first, count) = (number("ENGINEROOM_SIM_FIRST").unwrap_or(0), number("ENGINEROOM_SIM_SEEDS").unwrap_or(SEEDS));
     let mut sum = world::Sum::default();
     for seed in first..first + count {
         let name = "simulation::nothing_acknowledged_is_lost_and_every_task_has_one_outcome";
-        match catch_unwind(|| world::World::new(seed).live()) {
+        match catch_unwind(|| world::World::new(seed, false).live()) {
             Ok(of_seed) => sum.add(&of_seed),
             Err(_) => {
                 panic!("seed {seed}: reproduce with ENGINEROOM_SIM_SEED={seed} cargo test --release -p engineroom --lib {name}")

@@ -45,6 +45,8 @@ impl Truth {
             self.losses.extend((0..job.submitted).map(|index| ((*id, index), job.losses(index))));
         }
         self.awaited = disk.engines.clone();
+        // Nobody knows any more that these were there.
+        self.forsake(|engine| !disk.engines.contains(&engine));
     }
 
     pub(super) fn note(&mut self, note: Note, store: &Store) {

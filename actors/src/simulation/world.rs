@@ -61,10 +61,12 @@ pub(super) struct World {
     truth: Truth,
     ever: u64,
     restarts: u64,
+    /// Everything is printed.
+    told: bool,
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, told: bool) -> Self {
         let mut rng = Rng(seed);
         let settings = Settings {
             poison_losses: 2 + rng.below(2) as u32,
@@ -73,7 +75,7 @@ impl World {
             ..Settings::default()
         };
         let (store, controller, links, nodes, clients, truth) = Default::default();
-        let mut this = Self { rng, now: 0, settings, store, controller, links, nodes, clients, truth, ever: 0, restarts: 0 };
+        let mut this = Self { rng, now: 0, settings, store, controller, links, nodes, clients, truth, ever: 0, restarts: 0, told };
         this.start_controller();
         (0..2).for_each(|_| this.new_node());
         (0..2).for_each(|_| this.new_client());
@@ -234,6 +236,7 @@ impl World {
     }
 
     fn kill_this(&mut self, at: usize) {
+        self.say(|| format!("node {at} dies"));
         let node = &mut self.nodes[at];
         node.alive = false;
         node.acts.clear();
@@ -261,6 +264,7 @@ impl World {
     }
 
     fn crash_controller(&mut self) {
+        self.say(|| "the controller crashes".into());
         self.controller = None;
         self.store.crash();
         self.restarts += 1;
@@ -271,6 +275,7 @@ impl World {
     }
 
     fn start_controller(&mut self) {
+        self.say(|| "a controller starts".into());
         self.truth.started(&self.store.disk);
         let restored = self.store.open();
         self.controller = Some(Controller::start(self.settings.clone(), restored, Time(self.now)));
@@ -296,6 +301,7 @@ impl World {
             return;
         }
         let id = self.fresh();
+        self.say(|| format!("{peer:?} has link {id}"));
         self.links.insert(id, Link::new(peer));
         match peer {
             Peer::Node(at) => self.nodes[at].connected(id),
@@ -304,6 +310,13 @@ impl World {
         let owner = self.owner(peer);
         if let (Some(controller), Peer::Client(_)) = (&mut self.controller, peer) {
             controller.client_came(&Caller { link: id, owner });
+        }
+    }
+
+    /// Tells of what happens, if somebody listens.
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.told {
+            println!("{:>10} {}", self.now, what());
         }
     }
 

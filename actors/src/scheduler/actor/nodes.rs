@@ -169,11 +169,13 @@ impl Handler<Remote<Register>> for SchedulerActor {
             return;
         }
         let Remote { message, from, reply } = remote;
-        let brings = message.before.as_ref().is_some_and(|before| !before.batches.is_empty());
+        let before = message.before.as_ref();
+        let brings = before.is_some_and(|before| !before.batches.is_empty());
+        let former = before.map(|before| before.ids.clone()).unwrap_or_default();
         let answer = self.register(message, &from, context);
         let ids = answer.as_ref().ok().map(|registered| registered.engines.clone());
-        if brings {
-            // The node forgets what is not wanted any more, so that it must be kept by then.
+        if brings || ids.as_ref().is_some_and(|ids| *ids != former) {
+            // The node forgets what is not wanted any more, and goes by its new ids, so that both must be kept by then.
             let stores = self.stores.clone();
             actix_rt::spawn(async move {
                 for store in stores {

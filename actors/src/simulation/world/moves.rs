@@ -19,6 +19,7 @@ impl World {
             return;
         }
         let caller = Caller { link: id, owner: self.owner(peer) };
+        self.say(|| format!("from link {id}: {message:?}"));
         let Some(link) = self.links.get_mut(&id) else { return };
         let subscribes = match &message {
             ToController::Subscribe(job) => Some(*job),
@@ -58,10 +59,12 @@ impl World {
     pub(super) fn deliver_over(&mut self, id: u64) {
         let Some(link) = self.links.get_mut(&id) else { return };
         let Some(message) = link.outbound.take(&mut self.rng) else { return };
+        let peer = link.peer;
         if link.peer_knows {
             return;
         }
-        match link.peer {
+        self.say(|| format!("to {peer:?} by link {id}: {message:?}"));
+        match peer {
             Peer::Node(at) => self.nodes[at].handle(message),
             Peer::Client(at) => {
                 if let Some((job, end, closed)) = self.clients[at].handle(message) {
@@ -91,6 +94,7 @@ impl World {
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broken) else { return };
         let knew = std::mem::replace(if controller_side { &mut link.controller_knows } else { &mut link.peer_knows }, true);
         let (both, peer) = (link.controller_knows && link.peer_knows, link.peer);
+        self.say(|| format!("the end of link {id} is noticed, by the controller: {controller_side}"));
         if !knew && controller_side {
             if let Some(controller) = &mut self.controller {
                 controller.link_down(id);
@@ -215,6 +219,11 @@ impl World {
         let Some(controller) = &mut self.controller else { return };
         controller.core.check_invariants();
         for effect in std::mem::take(&mut controller.effects) {
+            match &effect {
+                Effect::Write(write) => self.say(|| format!("to the store: {write:?}")),
+                Effect::Note(note) => self.say(|| format!("{note:?}")),
+                Effect::Send(..) => {}
+            }
             match effect {
                 Effect::Send(link, message) => {
                     let way = message.way(self.rng.one_in(6));
