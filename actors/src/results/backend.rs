@@ -93,7 +93,7 @@ pub(super) enum Question {
     },
     Records {
         owner: Arc<str>,
-        query: QueryTasks,
+        query: Box<QueryTasks>,
     },
 }
 

@@ -226,7 +226,7 @@ fn both_backends_agree_whatever_is_done() {
         let (mut memory, mut disk) = (Memory::new(MemoryLimits::default()), Direct::new());
         let stores: [&mut dyn Keeps; 2] = [&mut memory, &mut disk];
         let mut submitted = [0; 2];
-        let mut both = |write: &dyn Fn() -> Write, stores: &mut [&mut dyn Keeps; 2]| {
+        let both = |write: &dyn Fn() -> Write, stores: &mut [&mut dyn Keeps; 2]| {
             let [one, other] = stores.each_mut().map(|store| store.apply(write()));
             let plain = |done: Option<Done>| match done {
                 Some(Done::Recorded(run, ended)) => Some(Done::Recorded(run.map(|run| Run { submitted_us: 0, ..run }), ended)),
