@@ -113,7 +113,7 @@ pub(super) enum Question {
     },
     Records {
         viewer: Viewer,
-        query: QueryTasks,
+        query: Box<QueryTasks>,
     },
 }
 

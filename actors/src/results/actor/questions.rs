@@ -108,7 +108,7 @@ impl Handler<Remote<QueryTasks>> for ResultStore {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<QueryTasks>, context: &mut Context<Self>) {
-        let question = Question::Records { viewer: viewer(&remote.from), query: remote.message };
+        let question = Question::Records { viewer: viewer(&remote.from), query: Box::new(remote.message) };
         self.ask(question, Asker::Records(remote.reply), context);
     }
 }

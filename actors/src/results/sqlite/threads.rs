@@ -50,6 +50,9 @@ pub(super) struct Item {
     pub write: Write,
 }
 
+/// What is to be told to whom.
+type Told = (Arc<Port>, Vec<(u64, Done)>);
+
 /// Something to be read, and who wants to know.
 pub(super) struct Asked {
     pub port: Arc<Port>,
@@ -165,7 +168,7 @@ impl Writing<'_> {
         }
         let outcomes = self.writer.commit(self.queue.iter().take(count).map(|item| &item.write), now_us())?;
         self.full_until = None;
-        let mut told: BTreeMap<usize, (Arc<Port>, Vec<(u64, Done)>)> = BTreeMap::new();
+        let mut told: BTreeMap<usize, Told> = BTreeMap::new();
         for (Item { port, ticket, write }, outcome) in self.queue.drain(..count).zip(outcomes) {
             let write = match write {
                 Write::Purge { viewer, runs } => {

@@ -32,11 +32,11 @@ use crate::results::{
 
 /// A store without threads: each write is a commit.
 pub(in crate::results) struct Direct {
-    pub dir: Arc<TempDir>,
-    pub(in crate::results::sqlite) writer: Writer,
-    pub(in crate::results::sqlite) reader: Reader,
-    pub restored: Restored,
-    pub now_us: Option<u64>,
+    pub(super) dir: Arc<TempDir>,
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    pub(super) restored: Restored,
+    pub(super) now_us: Option<u64>,
     _lock: Lock,
 }
 
@@ -45,7 +45,7 @@ impl Direct {
         Self::open(Arc::new(TempDir::new().unwrap()), Retention::default()).unwrap()
     }
 
-    pub fn open(dir: Arc<TempDir>, retention: Retention) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: Arc<TempDir>, retention: Retention) -> Result<Self, StoreError> {
         let file = file(dir.path());
         let (lock, connection) = open::open(&file)?;
         let fault = |fault: Fault| StoreError::of_fault(&file, fault);
@@ -57,13 +57,13 @@ impl Direct {
     }
 
     /// The store after an orderly end and a start.
-    pub fn reopened(self) -> Self {
+    pub(super) fn reopened(self) -> Self {
         let dir = self.dir.clone();
         drop(self);
         Self::open(dir, Retention::default()).unwrap()
     }
 
-    pub(in crate::results::sqlite) fn try_apply(&mut self, write: Write) -> Result<Option<Done>, Fault> {
+    pub(super) fn try_apply(&mut self, write: Write) -> Result<Option<Done>, Fault> {
         let now = self.now_us.unwrap_or_else(now_us);
         let outcome = self.writer.commit(std::iter::once(&write), now)?.remove(0);
         let mut purging = match write {

@@ -13,7 +13,7 @@ const NEW: JobId = JobId::from_u128(129);
 
 fn page(store: &mut Direct, owner: &str, filter: &TaskFilter, after: Option<MessageId>, limit: u32) -> TaskPage {
     let query = QueryTasks { shard: 1, filter: filter.clone(), after, limit };
-    let Answer::Records(Ok(page)) = store.answer(Question::Records { viewer: owner.into(), query }) else {
+    let Answer::Records(Ok(page)) = store.answer(Question::Records { viewer: owner.into(), query: Box::new(query) }) else {
         panic!("another answer")
     };
     page
@@ -77,7 +77,8 @@ fn filters_leave_what_they_say() {
         filter
     };
     let states = |states: &[TaskState]| TaskFilter { states: states.to_vec(), ..TaskFilter::default() };
-    let cases: Vec<(&str, TaskFilter, Vec<(u128, u32)>)> = vec![
+    type Case = (&'static str, TaskFilter, Vec<(u128, u32)>);
+    let cases: Vec<Case> = vec![
         ("failed", states(&[TaskState::Failed]), vec![(1, 1)]),
         ("aborted", states(&[TaskState::Aborted]), vec![(65, 2)]),
         ("evicted or failed", states(&[TaskState::Evicted, TaskState::Failed]), vec![(65, 4), (1, 1)]),
