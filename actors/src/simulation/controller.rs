@@ -200,6 +200,7 @@ impl Controller {
                     self.go_on(job, waiting);
                 }
             }
+            Told::Kept { job, outcome: Err(_) } if self.ledger.was_given_up(job) => {}
             Told::Kept { job, outcome: Err(text) } => {
                 for (_, waiting) in self.waiters.remove(&job).into_iter().flatten() {
                     match waiting {
