@@ -31,11 +31,39 @@ pub(super) enum Effect {
 /// What is to be checked.
 #[derive(Debug)]
 pub(super) enum Note {
-    Dispatched { engine: EngineId, batch: crate::task::BatchId, job: JobId, first: u32, count: u32, attempt: u32 },
-    Judged { engine: EngineId, claim: Claim, verdict: Verdict },
-    Lost { engine: EngineId },
-    LossesKnown { job: JobId, first: u32, count: u32, losses: u32 },
-    Resumed { seated: BTreeSet<EngineId>, complete: bool },
+    Dispatched {
+        engine: EngineId,
+        batch: crate::task::BatchId,
+        job: JobId,
+        first: u32,
+        count: u32,
+        attempt: u32,
+    },
+    Judged {
+        engine: EngineId,
+        claim: Claim,
+        verdict: Verdict,
+    },
+    Lost {
+        engine: EngineId,
+    },
+    /// Of so many tasks that the job had.
+    Cancelled {
+        job: JobId,
+        first: u32,
+        count: u32,
+        total: u32,
+    },
+    LossesKnown {
+        job: JobId,
+        first: u32,
+        count: u32,
+        losses: u32,
+    },
+    Resumed {
+        seated: BTreeSet<EngineId>,
+        complete: bool,
+    },
 }
 
 /// One link's end at the controller.
@@ -200,6 +228,7 @@ impl Controller {
                     self.go_on(job, waiting);
                 }
             }
+            Told::Kept { job, outcome: Err(_) } if self.ledger.was_given_up(job) => {}
             Told::Kept { job, outcome: Err(text) } => {
                 for (_, waiting) in self.waiters.remove(&job).into_iter().flatten() {
                     match waiting {
@@ -319,6 +348,8 @@ impl Controller {
         match waiting {
             Waiting::Submitted(reply) => self.answer(reply, Answer::Submitted(Ok(()))),
             Waiting::Abort { first, count, reply } => {
+                let total = self.core.counts(job).map_or(0, |counts| counts.queued + counts.active + counts.done);
+                self.note(Note::Cancelled { job, first, count, total });
                 self.core.cancel(self.now, job, first, count);
                 // Behind what the core has ended just now.
                 self.carry_out();

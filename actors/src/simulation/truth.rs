@@ -18,7 +18,9 @@ pub(super) struct Truth {
     /// How many engines were lost with a task, as the controller knows it.
     losses: BTreeMap<(JobId, u32), u32>,
     last_batch: u64,
+    /// What clients wanted aborted, and what of it the controller that lives has heard of.
     pub(super) cancelled: BTreeMap<JobId, Ranges>,
+    heard: BTreeMap<JobId, Ranges>,
     /// The engines of the roster that the controller found when it started.
     pub(super) awaited: BTreeSet<EngineId>,
     /// How often a task that was under way somewhere was given out again, and how often batches went on through a loss.
@@ -41,6 +43,7 @@ impl Truth {
     /// A controller has started with what is on disk.
     pub(super) fn started(&mut self, disk: &Disk) {
         self.losses.clear();
+        self.heard.clear();
         for (id, job) in &disk.jobs {
             self.losses.extend((0..job.submitted).map(|index| ((*id, index), job.losses(index))));
         }
@@ -55,6 +58,9 @@ impl Truth {
                 self.dispatched(engine, batch, (job, first, first + count), attempt, store);
             }
             Note::Judged { engine, claim, verdict } => {
+                let overlaps =
+                    |other: &Batch| other.held && other.job == claim.job && other.first < claim.end && claim.first < other.end;
+                let elsewhere = self.batches.iter().any(|(id, other)| *id != claim.batch && overlaps(other));
                 let Some(batch) = self.batches.get_mut(&claim.batch) else { panic!("{claim:?} was never given out") };
                 batch.engine = engine;
                 match verdict {
@@ -69,10 +75,13 @@ impl Truth {
                     }
                     Verdict::Dropped => {
                         let ended = (claim.first..claim.end).any(|index| store.is_recorded(claim.job, index));
-                        assert!(ended || batch.forsaken, "{claim:?} was dropped for no reason");
+                        assert!(ended || elsewhere || batch.forsaken, "{claim:?} was dropped for no reason");
                         batch.forsaken = true;
                     }
                 }
+            }
+            Note::Cancelled { job, first, count, total } => {
+                self.heard.entry(job).or_default().cover(first, (first + count).min(total));
             }
             Note::Lost { engine } => self.forsake(|of| of == engine),
             Note::LossesKnown { job, first, count, losses } => {
@@ -100,6 +109,8 @@ impl Truth {
         assert!(end <= stored.submitted, "tasks are given out that are not kept");
         for index in first..end {
             assert!(!store.is_recorded(job, index), "task {index} of job {job} is given out and has an outcome");
+            let heard = self.heard.get(&job).is_some_and(|set| set.contains(index, index + 1));
+            assert!(!heard, "task {index} of job {job} is given out and was to be aborted");
             let losses = self.losses.get(&(job, index)).copied().unwrap_or(0);
             assert_eq!(attempt, losses + 1, "task {index} of job {job}: attempt");
         }

@@ -75,7 +75,8 @@ impl World {
             ..Settings::default()
         };
         let (store, controller, links, nodes, clients, truth) = Default::default();
-        let mut this = Self { rng, now: 0, settings, store, controller, links, nodes, clients, truth, ever: 0, restarts: 0, told };
+        let mut this =
+            Self { rng, now: 0, settings, store, controller, links, nodes, clients, truth, ever: 0, restarts: 0, told };
         this.start_controller();
         (0..2).for_each(|_| this.new_node());
         (0..2).for_each(|_| this.new_client());

@@ -266,6 +266,7 @@ impl Handler<Kept> for SchedulerActor {
                     self.go_on(job, waiter.what);
                 }
             }
+            Err(_) if self.ledger.was_given_up(job) => {}
             Err(text) => {
                 for waiter in self.waiters.remove(&job).into_iter().flatten() {
                     match waiter.what {

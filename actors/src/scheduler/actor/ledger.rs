@@ -37,6 +37,9 @@ pub(crate) struct Ledger {
     jobs: HashMap<JobId, Job>,
     accounts: HashMap<ClientKey, Account>,
     finished: FinishedJobs,
+    /// How many answers of stores are still to come about runs of jobs that could not be kept. The same job may have been submitted
+    /// anew since. Each stands for a write in the store's queue, which bounds them.
+    given_up: HashMap<JobId, usize>,
 }
 
 /// A job that has not finished.
@@ -175,9 +178,22 @@ impl Ledger {
         kept
     }
 
+    /// Whether an answer that a run could not be kept is about a run of a job that was given up. Each is asked about once.
+    pub fn was_given_up(&mut self, id: JobId) -> bool {
+        let Some(answers) = self.given_up.get_mut(&id) else { return false };
+        *answers -= 1;
+        if *answers == 0 {
+            self.given_up.remove(&id);
+        }
+        true
+    }
+
     /// The store could not keep the run that opens a job: the job is as if it had never been. Returns whose it was.
     pub fn not_kept(&mut self, core: &mut Scheduler, id: JobId) -> Option<ClientKey> {
         let job = self.jobs.remove(&id)?;
+        if job.unkept.len() > 1 {
+            self.given_up.insert(id, job.unkept.len() - 1);
+        }
         // It has no tasks in the core, which forgets it once it is closed.
         let known = core.close_job(id);
         debug_assert!(known.is_ok(), "{known:?}");

@@ -264,3 +264,18 @@ fn a_job_that_could_not_be_kept_leaves_nothing() {
     assert_eq!(rig.ledger.account(ClientKey(ADA)), Account::default());
     rig.submit(ADA, opening(1, 3, true)).expect("its id is free again");
 }
+
+#[test]
+fn a_job_that_is_submitted_anew_outlives_late_refusals_of_its_first_runs() {
+    let mut rig = Rig::new();
+    let owner = Owner { name: "someone".into(), incarnation: Incarnation::from_u128(1) };
+    let ada = (ClientKey(ADA), &owner);
+    rig.ledger.submit(&mut rig.core, ada, opening(1, 2, false)).unwrap();
+    rig.ledger.submit(&mut rig.core, ada, more(1, 2, 2, true)).unwrap();
+    assert!(!rig.ledger.was_given_up(id(1)));
+    assert_eq!(rig.ledger.not_kept(&mut rig.core, id(1)), Some(ClientKey(ADA)));
+    rig.ledger.submit(&mut rig.core, ada, opening(1, 2, false)).unwrap();
+    assert!(rig.ledger.was_given_up(id(1)), "the second of the first runs");
+    assert!(!rig.ledger.was_given_up(id(1)), "the first of the second ones");
+    assert_eq!(rig.ledger.kept(&mut rig.core, Time(0), id(1)), 1);
+}
