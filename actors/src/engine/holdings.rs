@@ -159,7 +159,7 @@ mod tests {
         let outcomes = Outcomes {
             values: values.build(),
             timings: vec![Timing::default(); count as usize],
-            failures: (0..count).filter(|at| (first + at) % 3 == 0).map(|at| (at, Cause::Aborted)).collect(),
+            failures: (0..count).filter(|at| (first + at).is_multiple_of(3)).map(|at| (at, Cause::Aborted)).collect(),
             ..Outcomes::default()
         };
         Report { engine: EngineId(1), batch: BatchId(batch), first, outcomes }

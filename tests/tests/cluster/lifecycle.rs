@@ -42,7 +42,9 @@ fn a_cluster_in_the_background_starts_stops_leaves_nothing_and_keeps_its_keys() 
     // Workers end by themselves when their engine is gone.
     wait_for("the end of all processes", || lab.processes().is_empty().then_some(()));
     let left = files(&lab.profile_dir());
-    let expected = |file: &&String| ["security/", "log/", "state/bundles/", "state/store."].iter().any(|directory| file.starts_with(directory));
+    let expected = |file: &&String| {
+        ["security/", "log/", "state/bundles/", "state/store."].iter().any(|directory| file.starts_with(directory))
+    };
     assert_eq!(left.iter().filter(|file| !expected(file)).count(), 0, "{left:?}");
     assert_eq!(files(&lab.temp_dir()), [""; 0]);
     assert_eq!(lab.run("engineroom", ["status"]).status.code(), Some(3));

@@ -68,7 +68,8 @@ impl Control {
         let mut batches = self.lock();
         let first = u64::from(first);
         let range = first..first + u64::from(count);
-        let done = batches.iter_mut().filter(|b| b.id == batch).fold(false, |done, b| b.cancel(range.clone()) || done);
+        let pieces = batches.iter_mut().filter(|b| b.id == batch);
+        let done = pieces.map(|piece| piece.cancel(range.clone())).fold(false, |done, cancelled| done | cancelled);
         self.any_cancelled.fetch_or(done, Ordering::Release);
         done
     }
