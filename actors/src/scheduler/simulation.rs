@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
+use crate::simulation::rng::Rng;
 use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId};
 
 /// How many histories are tried. Enough to meet the rare races; takes a few seconds in a release build.
@@ -20,31 +21,6 @@ fn every_task_has_exactly_one_outcome() {
     for seed in 0..SEEDS {
         let result = std::panic::catch_unwind(|| Cluster::new(seed).live());
         assert!(result.is_ok(), "the history of seed {seed} went wrong, see above");
-    }
-}
-
-/// splitmix64: small, fast and the same everywhere.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
-        (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize])
     }
 }
 

@@ -167,7 +167,7 @@ impl Job {
     fn may_send(&self) -> bool {
         let alone = self.in_flight.iter().any(|(_, part)| part.long);
         let next_long = self.unsent.front().is_some_and(|part| part.long);
-        self.in_flight.len() < PARTS_MAX && !alone && !(next_long && !self.in_flight.is_empty())
+        self.in_flight.len() < PARTS_MAX && !alone && (!next_long || self.in_flight.is_empty())
     }
 
     fn take(&mut self, first: u32, end: u32, body: &RunBody) {

@@ -367,13 +367,13 @@ impl Controller {
                     let arguments = entry.arguments.slice(first, count).expect("the arguments of what is given out are here");
                     let function = entry.function.clone();
                     let dispatch = Dispatch { engine, batch, job, first, attempt, function, arguments };
-                    self.to_engine(engine, |place| ToPeer::Dispatch(place, dispatch));
+                    self.tell_engine(engine, |place| ToPeer::Dispatch(place, dispatch));
                 }
                 Command::Retract { engine, batch } => {
-                    self.to_engine(engine, |place| ToPeer::Retract(place, Retract { engine, batch }));
+                    self.tell_engine(engine, |place| ToPeer::Retract(place, Retract { engine, batch }));
                 }
                 Command::Cancel { engine, batch, first, count } => {
-                    self.to_engine(engine, |place| ToPeer::Stop(place, StopTasks { batch, first, count }));
+                    self.tell_engine(engine, |place| ToPeer::Stop(place, StopTasks { batch, first, count }));
                 }
                 Command::Settle { job, first, count, attempt, engine, cause } => {
                     let run = Run { first, count, engine, attempt, submitted_us: 0, body: RunBody::Ended(cause) };
@@ -425,7 +425,7 @@ impl Controller {
         self.seats.get(&engine).is_some_and(|seat| seat.link == link)
     }
 
-    fn to_engine(&mut self, engine: EngineId, message: impl FnOnce(u32) -> ToPeer) {
+    fn tell_engine(&mut self, engine: EngineId, message: impl FnOnce(u32) -> ToPeer) {
         if let Some(Seat { link, place, .. }) = self.seats.get(&engine) {
             self.effects.push(Effect::Send(*link, message(*place)));
         }
@@ -454,12 +454,9 @@ fn claim(held: &HeldBatch) -> Claim {
 }
 
 impl ToPeer {
-    /// How it may travel.
-    pub(super) fn is_long(&self) -> bool {
-        matches!(self, ToPeer::Dispatch(..) | ToPeer::Results { .. })
-    }
-
+    /// How it travels, if what is long is.
     pub(super) fn way(&self, long: bool) -> Way {
-        if long && self.is_long() { Way::Bulk } else { Way::Control }
+        let may_be_long = matches!(self, ToPeer::Dispatch(..) | ToPeer::Results { .. });
+        if long && may_be_long { Way::Bulk } else { Way::Control }
     }
 }

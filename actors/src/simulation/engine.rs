@@ -16,6 +16,7 @@ use crate::wire::{Before, HeldBatch, Register, Registered, Report, Retracted};
 const REPORTS_MAX: usize = 6;
 
 /// What an engine node does, in order.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Act {
     Send(ToController, Way),
     /// It has forgotten the outcomes of these tasks, since they are kept.

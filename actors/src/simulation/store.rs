@@ -1,7 +1,7 @@
 //! A model of the store on disk: writes wait in a queue, are committed some at a time, and only then answered. A crash loses the
 //! queue and every answer that was not read. A full disk commits no job that is new and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque, btree_map::Entry};
 
 use crate::results::{KeepRun, Owner, PendingTasks, Restored, RestoredEnd, RestoredJob};
 use crate::task::{EngineId, JobId, Packed};
@@ -178,13 +178,15 @@ impl Disk {
 
     fn keep(&mut self, keep: KeepRun) -> Result<(), String> {
         let KeepRun { job, open, first, arguments, closed } = keep;
-        if !self.jobs.contains_key(&job) {
-            let Some((owner, header)) = open else { return Err("it is not in the store".into()) };
-            let (runs, outcomes, losses) = Default::default();
-            self.jobs.insert(job, Stored { owner, header, runs, submitted: 0, closed: false, outcomes, losses });
-            self.order.push(job);
-        }
-        let stored = self.jobs.get_mut(&job).expect("it was entered just now");
+        let stored = match (self.jobs.entry(job), open) {
+            (Entry::Occupied(entry), _) => entry.into_mut(),
+            (Entry::Vacant(_), None) => return Err("it is not in the store".into()),
+            (Entry::Vacant(entry), Some((owner, header))) => {
+                self.order.push(job);
+                let (runs, outcomes, losses) = Default::default();
+                entry.insert(Stored { owner, header, runs, submitted: 0, closed: false, outcomes, losses })
+            }
+        };
         if first == stored.submitted && !stored.has_ended() {
             stored.submitted += arguments.len() as u32;
             if !arguments.is_empty() {

@@ -93,7 +93,7 @@ impl Truth {
             Note::Resumed { seated, complete } => {
                 let awaited = std::mem::take(&mut self.awaited);
                 // Who was not known to be there, or was waited for in vain.
-                self.forsake(|engine| !seated.contains(&engine) && !(complete && awaited.contains(&engine)));
+                self.forsake(|engine| !seated.contains(&engine) && (!complete || !awaited.contains(&engine)));
             }
         }
     }
