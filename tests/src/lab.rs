@@ -48,7 +48,16 @@ impl Lab {
     /// # Panics
     /// When it does not get ready.
     pub fn controller(&self) -> Process {
-        let controller = self.start("node", ["--role", "controller", "--listen", "127.0.0.1:0"]);
+        self.controller_with([])
+    }
+
+    /// Starts a controller with further options, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn controller_with<const N: usize>(&self, options: [&str; N]) -> Process {
+        let usual = ["--role", "controller", "--listen", "127.0.0.1:0"];
+        let controller = self.start("node", usual.iter().chain(&options));
         controller.wait_line("controller ready");
         controller
     }

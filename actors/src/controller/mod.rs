@@ -55,7 +55,8 @@ pub struct ControllerConfig {
     /// What the connection files name: `host` or `host:port`, for nodes that see this machine under another address than
     /// `listen`.
     pub advertise: Option<String>,
-    /// How many result stores share the jobs, 1 to 64.
+    /// How many result stores share the jobs, 1 to 64. With more than one, jobs that are submitted together may start in another
+    /// order.
     pub stores: usize,
     /// Where they keep them.
     pub store: StoreConfig,

@@ -157,13 +157,14 @@ fn a_controller_that_is_told_to_end_does_so_and_its_engines_wait_for_the_next() 
 #[test]
 fn a_client_whose_controller_was_killed_keeps_its_timeouts_and_learns_that_the_job_is_gone() {
     let lab = Lab::new();
-    let (_engines, controller) = lab.cluster(1);
+    let controller = lab.controller_with(["--store", "memory"]);
+    let _engines = lab.engine_node(1);
     let client = lab.start(PROBE, ["await-end"]);
     client.wait_line("waiting");
     // What it has not acknowledged is submitted again to the next one, and would run there.
     wait_running(&lab, 1);
     controller.kill();
-    let _next = lab.controller();
+    let _next = lab.controller_with(["--store", "memory"]);
     let ended: serde_json::Value = client.finish().success().json();
     let error = ended["ended"]["Err"].as_str().unwrap_or_default();
     assert!(error.contains("the controller was restarted"), "{ended}");

@@ -4,6 +4,7 @@ use std::{collections::HashSet, path::PathBuf};
 
 use engineroom::MessageId;
 use engineroom_tests::{Finished, Lab, Outcome, Process};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::PROBE;
@@ -249,7 +250,8 @@ fn an_administrator_sees_and_changes_what_others_own() {
     let ended_job = submitted(&lab, 3)[0].job;
     let engines = lab.engine_node(1);
     tool(&lab, &format!("results get {ended_job}/0-2 --wait 100")).success();
-    engines.kill();
+    engines.signal(Signal::TERM);
+    engines.finish().success();
     let job = submitted(&lab, 2)[0].job;
 
     assert_eq!(tool_as(&lab, &ops, "tasks --json").success().stdout.lines().count(), 5);
