@@ -324,7 +324,9 @@ impl EngineActor {
         }
         self.running_on = None;
         let mut reports = Vec::new();
+        let again = exited.killed && self.slot.worker_killed();
         match &exited.not_started {
+            _ if again => {}
             None => self.slot.worker_crashed(exited.exit, &exited.last_output, &mut reports),
             Some(detail) => self.slot.fail_running(detail, &mut reports),
         }

@@ -22,9 +22,6 @@ const DETAILS_BYTES_MAX: usize = 4 << 20;
 /// What is left in any case of a text that many failures have, in bytes: a sentence.
 const DETAIL_BYTES_MIN: usize = 256;
 
-/// How a worker ends that was killed from outside; programs do not do this to themselves.
-const KILLED: WorkerExit = WorkerExit::Signal(9);
-
 /// How many times in a row a worker may be killed before its task is held to be the reason: it may be what needs the memory.
 const KILLS_MAX: u32 = 2;
 
@@ -205,11 +202,6 @@ impl Slot {
     /// the rest of the batch is run again, task by task.
     pub fn worker_crashed(&mut self, exit: WorkerExit, last_output: &str, reports: &mut Vec<Report>) {
         let Some(running) = self.running.as_mut() else { return };
-        if exit == KILLED && running.kills < KILLS_MAX {
-            // By a person, or by a system that has no memory left: the task is tried again.
-            running.kills += 1;
-            return running.leave_worker();
-        }
         let alone = running.piece_end - running.next <= 1;
         if alone || running.careful || running.at == Some(running.next) {
             let cause = Cause::WorkerCrashed { exit, last_output: last_output.to_owned() };
@@ -219,6 +211,14 @@ impl Slot {
             running.careful = true;
         }
         running.leave_worker();
+    }
+
+    /// The worker was killed from outside. Says whether its tasks are tried again: not if that happens time and again.
+    pub fn worker_killed(&mut self) -> bool {
+        let Some(running) = self.running.as_mut().filter(|running| running.kills < KILLS_MAX) else { return false };
+        running.kills += 1;
+        running.leave_worker();
+        true
     }
 
     /// The worker has ended, and no task is to blame: it was stopped, or never had them.

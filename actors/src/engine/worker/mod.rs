@@ -72,6 +72,8 @@ pub(crate) struct WorkerExited {
     /// Why it never served: a sentence for people, fit for [`Cause::WorkerUnavailable`](crate::task::Cause). `None` for
     /// a worker that was ready.
     pub(crate) not_started: Option<String>,
+    /// Somebody else has killed its process (SIGKILL): a person, or a system that has no memory left.
+    pub(crate) killed: bool,
 }
 
 /// Why a worker does not take a batch.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use engineroom_runtime::proto::frame::RawDecoder;
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -153,11 +154,13 @@ async fn listen(mut reader: Reader, guard: &KillOnDrop, demise: oneshot::Receive
     guard.0.kill();
     let unknown = |_| Demise { exit: WorkerExit::Unknown, not_started: None, last_output: String::new() };
     let Demise { exit, not_started, mut last_output } = demise.await.unwrap_or_else(unknown);
+    let own_doing = fault.is_some() || matches!(not_ready, Some(NotReady::TimedOut | NotReady::Fault(_)));
+    let killed = exit == WorkerExit::Signal(Signal::KILL.as_raw()) && !own_doing;
     if let Some(fault) = fault {
         last_output = format!("{last_output}\n(the engine has stopped the worker: {fault})");
     }
     let not_started = not_started.or_else(|| not_ready.map(|why| explain(&why, exit, &last_output)));
-    WorkerExited { exit, last_output, not_started }
+    WorkerExited { exit, last_output, not_started, killed }
 }
 
 /// Why a process never served.

@@ -303,6 +303,8 @@ fn a_program_that_does_not_serve_says_why() {
             let (reports, exited) = desk.rest().await;
             assert!(reports.is_empty());
             let reason = exited.not_started.unwrap_or_default();
+            let by_others = exit == WorkerExit::Signal(9) && !told.contains("frame");
+            assert_eq!(exited.killed, by_others, "{told}");
             assert!(exited.exit == exit && reason.contains(told), "{}: {reason}", exited.exit);
         }
     });

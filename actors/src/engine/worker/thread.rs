@@ -116,7 +116,12 @@ struct Farewell(Events);
 impl Drop for Farewell {
     fn drop(&mut self) {
         let last_output = "the worker thread ended by a fault of its own".to_string();
-        self.0.emit(WorkerEvent::Exited(WorkerExited { exit: WorkerExit::Unknown, last_output, not_started: None }));
+        self.0.emit(WorkerEvent::Exited(WorkerExited {
+            exit: WorkerExit::Unknown,
+            last_output,
+            not_started: None,
+            killed: false,
+        }));
     }
 }
 
