@@ -81,6 +81,11 @@ pub enum Cause {
     Aborted,
     /// The outcome was recorded, and dropped since, by the store's retention.
     Evicted,
+    /// It was recorded, but what the result store has on disk is not what was written.
+    Damaged {
+        /// What is wrong with it.
+        detail: String,
+    },
 }
 
 impl Cause {
@@ -94,7 +99,7 @@ impl Cause {
             Cause::WrongArgument { expected, message } => expected.len() + message.len(),
             Cause::FunctionUnknown { function, detail } => function.len() + detail.len(),
             Cause::WorkerCrashed { last_output, .. } => last_output.len(),
-            Cause::WorkerUnavailable { detail } | Cause::EngineLost { detail } => detail.len(),
+            Cause::WorkerUnavailable { detail } | Cause::EngineLost { detail } | Cause::Damaged { detail } => detail.len(),
             Cause::Poisoned { .. } | Cause::Aborted | Cause::Evicted => 0,
         };
         ENTRY_BYTES + texts
@@ -123,6 +128,11 @@ impl fmt::Display for Cause {
             }
             Cause::Aborted => write!(f, "it was aborted"),
             Cause::Evicted => write!(f, "its outcome was recorded but has been dropped since to make room"),
+            Cause::Damaged { detail } => write!(
+                f,
+                "its outcome was recorded, but the file of the result store is damaged there ({detail}): put the file back from a \
+                 backup, or submit the task again"
+            ),
         }
     }
 }

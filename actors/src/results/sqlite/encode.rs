@@ -63,6 +63,14 @@ pub(super) fn decode_run(bytes: &[u8], count: u32) -> Result<RunBody, BadBody> {
     }
 }
 
+/// What is given out of a run. Outcomes that are damaged say so, each of them, since all others of the file can still be served.
+pub(super) fn read_outcomes(bytes: &[u8], count: u32) -> RunBody {
+    decode_run(bytes, count).unwrap_or_else(|bad| {
+        tracing::error!("{count} outcomes are damaged: {bad}");
+        RunBody::Ended(Cause::Damaged { detail: bad.to_string() })
+    })
+}
+
 pub(super) fn encode_arguments(arguments: &Packed) -> Result<Vec<u8>, BadBody> {
     seal(arguments)
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{
-    encode::{decode_arguments, decode_header, decode_run},
+    encode::{decode_arguments, decode_header, read_outcomes},
     error::Fault,
     group::JobRow,
     records,
@@ -99,7 +99,7 @@ fn read_run(row: &rusqlite::Row<'_>, first: u32, count: u32) -> Result<Run, Faul
         engine: row.get::<_, Option<u32>>(2)?.map(EngineId),
         attempt: row.get(3)?,
         submitted_us: row.get::<_, i64>(4)?.max(0) as u64,
-        body: decode_run(row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?, count)?,
+        body: read_outcomes(row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?, count),
     })
 }
 

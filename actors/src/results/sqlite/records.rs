@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    encode::decode_run,
+    encode::read_outcomes,
     error::Fault,
     schema::{index, job_of, key},
 };
@@ -159,7 +159,7 @@ impl Scan<'_> {
         if !is_wanted || self.query.filter.engine.is_some_and(|asked| engine != Some(asked)) {
             return Ok(end);
         }
-        let body = decode_run(row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?, count)?;
+        let body = read_outcomes(row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?, count);
         let (submitted_us, recorded_us) = (row.get::<_, i64>(4)?.max(0) as u64, row.get::<_, i64>(5)?.max(0) as u64);
         let attempt = row.get(3)?;
         for task in first..end {

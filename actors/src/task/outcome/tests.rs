@@ -22,6 +22,7 @@ fn causes(bytes: usize) -> Vec<Cause> {
         Cause::Poisoned { losses: u32::MAX },
         Cause::Aborted,
         Cause::Evicted,
+        Cause::Damaged { detail: text(1) },
     ]
 }
 
