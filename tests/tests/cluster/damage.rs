@@ -9,7 +9,7 @@ use std::{
 };
 
 use engineroom::{Client, JobId, MessageId};
-use engineroom_tests::{Finished, Lab, Process, SOON};
+use engineroom_tests::{Finished, Lab, Process};
 
 use crate::PROBE;
 
@@ -17,6 +17,9 @@ const TASKS: u32 = 50;
 
 /// How long a client tries to reach a controller that may have ended.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long is waited for results until it is looked again whether the controller runs.
+const SLICE: Duration = Duration::from_millis(200);
 
 /// What is known of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,19 +71,25 @@ impl Kept {
         if controller.has_line_or_ends("controller ready") { Ok(controller) } else { Err(controller.finish()) }
     }
 
-    /// What is known of each job; what is given out is right.
-    fn known(&self) -> Vec<Result<Known, String>> {
-        self.jobs.iter().map(|job| self.known_of(*job).map_err(|error| error.to_string())).collect()
+    /// What is known of each job; what is given out is right. A controller that has ended is asked nothing more.
+    fn known(&self, controller: &mut Process) -> Vec<Result<Known, String>> {
+        let mut known = |job: &JobId| match controller.is_running() {
+            true => self.known_of(*job, controller).map_err(|error| error.to_string()),
+            false => Err("the controller has ended".to_owned()),
+        };
+        self.jobs.iter().map(&mut known).collect()
     }
 
-    fn known_of(&self, job: JobId) -> engineroom::Result<Known> {
+    fn known_of(&self, job: JobId, controller: &mut Process) -> engineroom::Result<Known> {
         let client = Client::connect_within(self.lab.profile(), CONNECT_LIMIT)?;
         let ids: Vec<MessageId> = (0..TASKS).map(|index| MessageId { job, index }).collect();
         let counts = client.result_status(&ids)?;
         match counts.succeeded {
             0 if counts.unknown == u64::from(TASKS) => Ok(Known::Nothing),
             all if all == u64::from(TASKS) => {
-                let texts = client.get_result::<String>(ids)?.get_timeout(SOON)?;
+                let mut result = client.get_result::<String>(ids)?;
+                while !result.wait(Some(SLICE))? && controller.is_running() {}
+                let texts = result.get_timeout(SLICE)?;
                 let is_right = |(index, text): (usize, &String)| text.bytes().all(|byte| byte == b'a' + (index % 26) as u8);
                 assert!(texts.iter().enumerate().all(is_right), "what is given out is what was recorded");
                 Ok(Known::Whole)
@@ -127,8 +136,8 @@ fn a_log_that_was_cut_is_recovered_up_to_its_last_whole_commit() {
             let log = File::options().write(true).open(kept.file("sqlite-wal")).expect("a log");
             log.set_len(length * part / 8).expect("cut");
         };
-        let controller = kept.start(cut).unwrap_or_else(|ended| panic!("{part}/8 of the log: {ended:?}"));
-        let known: Vec<Known> = kept.known().into_iter().collect::<Result<_, _>>().expect("it answers");
+        let mut controller = kept.start(cut).unwrap_or_else(|ended| panic!("{part}/8 of the log: {ended:?}"));
+        let known: Vec<Known> = kept.known(&mut controller).into_iter().collect::<Result<_, _>>().expect("it answers");
         println!("{part}/8 of the log: {known:?}");
         assert!(known[..EARLIER].iter().all(|known| *known == Known::Whole), "{known:?}");
         assert!(known.is_sorted_by(|one, next| one >= next), "nothing is missing before what is there: {known:?}");
@@ -170,8 +179,8 @@ fn what_is_no_store_or_of_another_time_is_refused_with_a_reason() {
         assert_refused(name, &ended);
         assert!(ended.stderr.contains(said), "{name}: {}", ended.stderr);
     }
-    let _controller = kept.start(|_| {}).expect("the store itself is good");
-    assert_eq!(kept.known(), [Ok(Known::Whole), Ok(Known::Whole)]);
+    let mut controller = kept.start(|_| {}).expect("the store itself is good");
+    assert_eq!(kept.known(&mut controller), [Ok(Known::Whole), Ok(Known::Whole)]);
 }
 
 fn cut_in_half(kept: &Kept) {
@@ -199,7 +208,7 @@ fn check_flips(kept: &Kept, places: impl IntoIterator<Item = u64>) {
     let (mut refused, mut harmless, mut reported) = (0, 0, 0);
     for at in places {
         let name = format!("bytes flipped at {at}");
-        let controller = match kept.start(|kept| flip(kept, at)) {
+        let mut controller = match kept.start(|kept| flip(kept, at)) {
             Ok(controller) => controller,
             Err(ended) => {
                 assert_refused(&name, &ended);
@@ -207,7 +216,7 @@ fn check_flips(kept: &Kept, places: impl IntoIterator<Item = u64>) {
                 continue;
             }
         };
-        let known = kept.known();
+        let known = kept.known(&mut controller);
         let text = controller.stderr();
         assert!(!text.contains("panicked"), "{name}: {text}");
         for known in &known {

@@ -170,6 +170,10 @@ fn a_client_that_is_cut_off_or_moves_gets_its_results() {
 #[test]
 fn a_network_that_loses_packets_is_slow_and_no_more() {
     let Some(town) = Town::new(2) else { return };
+    if !is_long() {
+        // The program itself takes a minute through such a network.
+        town.probe(&["squares", "100"]).finish().success();
+    }
     let disturb = |host: &(&str, &str)| town.network.disturb(host.0, 50, 5);
     if let Err(why) = [CLIENT, ENGINES[0], ENGINES[1]].iter().try_for_each(disturb) {
         println!("skipped: this system has no netem: {why}");
@@ -182,6 +186,11 @@ fn a_network_that_loses_packets_is_slow_and_no_more() {
 fn a_relay_that_loses_datagrams_is_slow_and_no_more() {
     let lab = Lab::new();
     let _controller = lab.controller();
+    if !is_long() {
+        // The program itself takes a minute through such a network.
+        let _near = lab.engine_node(1);
+        lab.run(PROBE, ["squares", "10"]).success();
+    }
     let (far, file) = (lab.path().join("far"), lab.path().join("runs"));
     let security = far.join("security");
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&security).expect("a directory of the test's own");
