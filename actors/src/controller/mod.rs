@@ -76,7 +76,7 @@ impl Default for ControllerConfig {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7123)),
             advertise: None,
-            stores: 2,
+            stores: 1,
             store: StoreConfig::Sqlite(Retention::default()),
         }
     }

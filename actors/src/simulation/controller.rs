@@ -222,6 +222,7 @@ impl Controller {
         match told {
             Told::Kept { job, outcome: Ok(()) } => {
                 let runs = self.ledger.kept(&mut self.core, self.now, job);
+                self.carry_out();
                 while let Some(waiters) = self.waiters.get_mut(&job)
                     && let Some((_, waiting)) = waiters.pop_front_if(|waiter| waiter.0 <= runs)
                 {

@@ -260,6 +260,8 @@ impl Handler<Kept> for SchedulerActor {
         match outcome {
             Ok(()) => {
                 let runs = self.ledger.kept(&mut self.core, now, job);
+                // What is given out goes before what stops it.
+                self.carry_out(context);
                 while let Some(waiters) = self.waiters.get_mut(&job)
                     && let Some(waiter) = waiters.pop_front_if(|waiter| waiter.runs <= runs)
                 {
