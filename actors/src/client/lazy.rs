@@ -42,6 +42,8 @@ pub struct LazyMap<R> {
     /// Read and not yet released, so that one lock serves many results.
     unreleased: u32,
     ended: bool,
+    /// The program waits for a result that has not come. Only then may later ones come beyond the window.
+    waits: bool,
     _result: PhantomData<fn() -> R>,
 }
 
@@ -56,7 +58,6 @@ impl<R> LazyMap<R> {
     {
         let job = Arc::new(job);
         if job.failure().is_none() {
-            notify(&client, &job, job.begin_wait());
             client.inner.actor.do_send(AddJob(job.clone()));
             let feeder = Feeder { job: job.clone(), actor: client.inner.actor.clone(), done: false };
             let thread = std::thread::Builder::new().name("engineroom-feed".into());
@@ -65,12 +66,21 @@ impl<R> LazyMap<R> {
                 job.fail(Error::Start(format!("no thread could be started: {error}")));
             }
         }
-        Self { client, job, next: 0, unreleased: 0, ended: false, _result: PhantomData }
+        Self { client, job, next: 0, unreleased: 0, ended: false, waits: false, _result: PhantomData }
     }
 
     /// The job that the tasks belong to; the n-th input is its task n.
     pub fn job_id(&self) -> JobId {
         self.job.id
+    }
+
+    fn set_waits(&mut self, waits: bool) {
+        match (self.waits, waits) {
+            (false, true) => notify(&self.client, &self.job, self.job.begin_wait()),
+            (true, false) => self.job.end_wait(),
+            _ => {}
+        }
+        self.waits = waits;
     }
 
     fn release(&mut self) {
@@ -96,12 +106,14 @@ impl<R: DeserializeOwned> LazyMap<R> {
                 self.release();
                 // The end of the inputs wakes those who wait, so that it is found here.
                 if self.job.length() != (index, true) {
+                    self.set_waits(true);
                     return Poll::Pending;
                 }
                 self.ended = true;
                 return Poll::Ready(None);
             }
         };
+        self.set_waits(false);
         match read {
             Ok(value) => {
                 self.next += 1;
@@ -191,7 +203,7 @@ impl<R> Drop for LazyMap<R> {
             let (answer, _) = tokio::sync::oneshot::channel();
             self.client.inner.actor.do_send(AbortTasks { number, job, first: 0, count: u32::MAX, answer });
         }
-        self.job.end_wait();
+        self.set_waits(false);
         let (length, _) = self.job.length();
         notify(&self.client, &self.job, self.job.release(self.next, length.max(self.next)));
         notify(&self.client, &self.job, self.job.close());

@@ -21,6 +21,29 @@ fn a_lazy_map_of_millions_needs_little_memory() {
 }
 
 #[test]
+fn results_that_nobody_reads_fill_no_memory() {
+    const TASKS: u64 = 8000;
+    let lab = Lab::new();
+    let (engines, controller) = lab.cluster(2);
+    // 500 MiB of results.
+    let client = lab.start(PROBE, ["unread", &TASKS.to_string(), "65536"]);
+    client.wait_line("submitted");
+    let asking = lab.client();
+    wait_for("all results", || {
+        let completed: u64 = asking.status().ok()?.engines.iter().map(|engine| engine.completed).sum();
+        (completed >= TASKS).then_some(())
+    });
+    let peaks = || [&client, &controller, &engines].map(|process| memory_peak_mib(process.pid()));
+    let unread = peaks();
+    println!("peaks while nothing is read: client, controller and engine node {unread:?} MiB");
+    assert!(unread.iter().all(|peak| *peak < MEMORY_LIMIT_MIB), "{unread:?} MiB");
+    assert_eq!(client.finish().success().json::<u64>(), TASKS, "all are there, and right");
+    let read = [&controller, &engines].map(|process| memory_peak_mib(process.pid()));
+    println!("peaks after all was read: controller and engine node {read:?} MiB");
+    assert!(read.iter().all(|peak| *peak < MEMORY_LIMIT_MIB), "{read:?} MiB");
+}
+
+#[test]
 fn a_client_with_a_million_tasks_does_not_hold_up_another() {
     let lab = Lab::new();
     let (_engines, _controller) = lab.cluster(2);

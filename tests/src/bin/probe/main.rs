@@ -42,6 +42,7 @@ fn run(options: &Options) -> Result<()> {
         "logged-map" => durable::logged_map(options),
         "many" => durable::many(options),
         "texts" => durable::texts(options),
+        "unread" => durable::unread(options),
         "recorded" => durable::show_recorded(options),
         "leave" => durable::leave(options),
         "big" => work::big(options),
