@@ -86,6 +86,28 @@ fn a_controller_that_is_told_to_end_is_followed_by_one_that_goes_on() {
 }
 
 #[test]
+fn a_controller_that_is_killed_again_before_its_engines_are_back_still_waits_for_them() {
+    let lab = Lab::new();
+    let mut controller = lab.controller();
+    let _engines = [lab.engine_node(1), lab.engine_node(1)];
+    let file = lab.path().join("runs");
+    let map = lab.start(PROBE, ["logged-map", "4", "4000", file.to_str().expect("a path")]);
+    wait_for("a task on each engine", || {
+        let begun = fs::read_to_string(&file).unwrap_or_default();
+        (begun.lines().count() == 2).then_some(())
+    });
+    // Engines that run long tasks have nothing to send, and so take a while to notice.
+    for _ in 0..2 {
+        controller.kill();
+        controller = lab.controller();
+    }
+    check(&lab, map, 4);
+    let again: Vec<_> = runs(&file).into_iter().filter(|(_, times)| *times > 1).collect();
+    assert!(again.is_empty(), "no engine was lost, and yet these ran more than once: {again:?}");
+    drop(controller);
+}
+
+#[test]
 fn what_was_acknowledged_is_found_by_the_ids_in_a_file() {
     const TASKS: u64 = 100_000;
     let lab = Lab::new();

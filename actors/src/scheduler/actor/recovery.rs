@@ -34,10 +34,9 @@ impl SchedulerActor {
         let Restored { next_engine, engines, jobs, ended, .. } = restored;
         ended.into_iter().for_each(|job| self.ledger.restore_ended(job));
         self.next_engine = next_engine;
-        // Those that do not come back have left.
-        self.stores[0].do_send(NoteEngines { next: next_engine, joined: Vec::new(), left: engines.clone() });
         if jobs.is_empty() {
-            return;
+            // There is nothing that they could still have.
+            return self.note_engines(Vec::new(), engines);
         }
         tracing::info!(jobs = jobs.len(), engines = engines.len(), "going on with what was submitted before the restart");
         self.core.pause();
@@ -58,7 +57,11 @@ impl SchedulerActor {
         self.look_after_absences(context);
         self.resume_if_complete(context);
         context.run_later(GRACE, |this, context| {
-            this.recovery.awaited.clear();
+            // Those that have not come back have left. Not before: the next life, if this one is killed as well, waits for them too.
+            let gone: Vec<EngineId> = std::mem::take(&mut this.recovery.awaited).into_iter().collect();
+            if !gone.is_empty() {
+                this.note_engines(Vec::new(), gone);
+            }
             this.resume_if_complete(context);
         });
     }
