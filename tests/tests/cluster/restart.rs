@@ -100,6 +100,8 @@ fn a_controller_that_is_killed_again_before_its_engines_are_back_still_waits_for
     for _ in 0..2 {
         controller.kill();
         controller = lab.controller();
+        // What it does at its start is done by the time that it answers.
+        lab.client().status().expect("the controller answers");
     }
     check(&lab, map, 4);
     let again: Vec<_> = runs(&file).into_iter().filter(|(_, times)| *times > 1).collect();
