@@ -168,7 +168,7 @@ impl ClientActor {
             let (job, subscription) = (entry.job.id, entry.job.number);
             let taken = Taken { job, subscription, runs: done.runs, grant_bytes: done.grant_bytes };
             // When the link is down, the subscription begins anew when it is back.
-            let _ = self.store(job, link).tell(&taken);
+            let _ = self.store(job, link).tell_soon(&taken);
         }
     }
 

@@ -131,7 +131,7 @@ impl ResultStore {
             (Then::Recorded { job, tasks, reply }, Done::Recorded(run, ended)) => {
                 // Kept, or of a job or task that needs no outcome any more: either way the engine may forget it.
                 if let Some(reply) = reply {
-                    reply.send(&());
+                    reply.send_soon(&());
                 }
                 if let Some(run) = run {
                     self.recorded(job, tasks, run, context);

@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::net::gate::Permit;
-use crate::net::link::Link;
+use crate::net::link::{Link, Urgency};
 use crate::proto::packet::AskCode;
 
 /// A message that an actor on another node can be sent.
@@ -51,9 +51,19 @@ impl<R: Serialize> Reply<R> {
 
     /// Answers. Does nothing when the message was told rather than asked, or when the link is gone: then the asker
     /// has been told so already.
-    pub fn send(mut self, answer: &R) {
+    pub fn send(self, answer: &R) {
+        self.answer(answer, Urgency::Now);
+    }
+
+    /// As [`send`](Self::send), for an answer that nobody is in a hurry for: it leaves with the next message to that node, or
+    /// within [`SOON`](crate::net::link::SOON).
+    pub fn send_soon(self, answer: &R) {
+        self.answer(answer, Urgency::Soon);
+    }
+
+    fn answer(mut self, answer: &R, urgency: Urgency) {
         if let Some((link, ask)) = self.slot.take() {
-            link.reply(ask, answer);
+            link.reply(ask, answer, urgency);
         }
     }
 

@@ -8,7 +8,7 @@ use super::{
     message::{Remote, RemoteMessage},
     registry::ActorId,
 };
-use crate::net::link::{AskError, Link, SendError};
+use crate::net::link::{AskError, Link, SendError, Urgency};
 use crate::proto::packet::TerminatedReason;
 
 /// Where to send messages for one actor of type `A` on the other side of a link.
@@ -41,7 +41,19 @@ impl<A: Actor> RemoteAddr<A> {
     where
         A: Handler<Remote<M>>,
     {
-        self.link.tell(self.actor.0, M::NAME, M::VERSION, message)
+        self.link.tell(self.actor.0, M::NAME, M::VERSION, message, Urgency::Now)
+    }
+
+    /// As [`tell`](Self::tell), for what nobody is in a hurry for: it leaves with the next message to that node, or within
+    /// [`SOON`](crate::net::link::SOON).
+    ///
+    /// # Errors
+    /// As [`tell`](Self::tell) has.
+    pub fn tell_soon<M: RemoteMessage>(&self, message: &M) -> Result<(), SendError>
+    where
+        A: Handler<Remote<M>>,
+    {
+        self.link.tell(self.actor.0, M::NAME, M::VERSION, message, Urgency::Soon)
     }
 
     /// Sends a message; the future is its answer. It is sent by this call, not by the first poll, so that messages keep

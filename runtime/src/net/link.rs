@@ -46,6 +46,11 @@ pub const QUEUED_FRAMES_MAX: usize = 65_536;
 /// How many bytes of frames may wait for the writer.
 pub const QUEUED_BYTES_MAX: usize = 64 << 20;
 
+/// How long a frame that nobody is in a hurry for waits for another one to travel with. Each packet costs its sender and its
+/// receiver tens of microseconds, and an acknowledgement alone in one delays what is urgent. Longer would gain nothing: a busy
+/// link has urgent frames more often.
+pub const SOON: Duration = Duration::from_millis(1);
+
 /// How many asks of one link may wait for their answers.
 pub const ASKS_MAX: usize = 65_536;
 
@@ -82,7 +87,7 @@ struct Inner {
     peer: Peer,
     connection: quinn::Connection,
     accepts: MessageTable,
-    control: mpsc::Sender<Bytes>,
+    control: mpsc::Sender<Queued>,
     queued_bytes: AtomicUsize,
     bulk: mpsc::Sender<BulkOut>,
     /// What of bulk has not reached the peer.
@@ -93,6 +98,21 @@ struct Inner {
     next: AtomicU64,
     /// Why it ended, once it has.
     ended: OnceLock<String>,
+}
+
+/// When a frame leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// At once.
+    Now,
+    /// With the next one that leaves at once, or within [`SOON`]. It keeps its place among the others.
+    Soon,
+}
+
+/// A frame that waits for the writer.
+struct Queued {
+    frame: Bytes,
+    urgency: Urgency,
 }
 
 /// A message as it comes off a link.
@@ -188,9 +208,16 @@ impl Link {
     }
 
     /// Sends a message to an actor of the peer, without waiting for anything.
-    pub(crate) fn tell(&self, actor: u32, name: &'static str, version: u16, message: &impl Serialize) -> Result<(), SendError> {
+    pub(crate) fn tell(
+        &self,
+        actor: u32,
+        name: &'static str,
+        version: u16,
+        message: &impl Serialize,
+        urgency: Urgency,
+    ) -> Result<(), SendError> {
         let index = self.index(name, version)?;
-        self.send(PacketHead::Tell { actor, message: index }, message)
+        self.send(PacketHead::Tell { actor, message: index }, message, urgency)
     }
 
     /// Sends a message and gives the future of its answer, which ends at the deadline at the latest.
@@ -210,7 +237,7 @@ impl Link {
         })?;
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
         let pending = PendingAsk { link: self.clone(), ask, receiver, deadline };
-        self.send(PacketHead::Ask { actor, message: index, ask, deadline_ms }, message)?;
+        self.send(PacketHead::Ask { actor, message: index, ask, deadline_ms }, message, Urgency::Now)?;
         Ok(pending)
     }
 
@@ -220,7 +247,7 @@ impl Link {
         let pending = self.0.waiting.add_monitor(monitor).ok();
         let pending = pending.map(|receiver| PendingMonitor { link: self.clone(), monitor, receiver });
         let request = Packet::Monitor { monitor, actor }.encode();
-        let pending = pending.filter(|_| request.is_ok_and(|frame| self.queue(frame).is_ok()));
+        let pending = pending.filter(|_| request.is_ok_and(|frame| self.queue(frame, Urgency::Now).is_ok()));
         async move {
             match pending {
                 Some(pending) => pending.ended().await,
@@ -229,8 +256,9 @@ impl Link {
         }
     }
 
-    pub(crate) fn reply(&self, ask: u64, answer: &impl Serialize) {
-        if let Err(error @ (SendError::Full { .. } | SendError::Encoding(_))) = self.send(PacketHead::Reply { ask }, answer) {
+    pub(crate) fn reply(&self, ask: u64, answer: &impl Serialize, urgency: Urgency) {
+        let sent = self.send(PacketHead::Reply { ask }, answer, urgency);
+        if let Err(error @ (SendError::Full { .. } | SendError::Encoding(_))) = sent {
             // It was executed all the same.
             self.refuse(ask, AskCode::ReplyTooLarge, &error.to_string());
         }
@@ -312,7 +340,7 @@ impl Link {
         self.0.accepts.index(name, version).ok_or_else(|| SendError::NotAccepted { peer: peer(), name, version })
     }
 
-    fn send(&self, head: PacketHead, message: &impl Serialize) -> Result<(), SendError> {
+    fn send(&self, head: PacketHead, message: &impl Serialize, urgency: Urgency) -> Result<(), SendError> {
         let mut frame = BytesMut::with_capacity(256);
         begin(&mut frame, &head);
         let body = head.payload_offset();
@@ -321,7 +349,7 @@ impl Link {
         let mut frame = writer.into_inner();
         if frame.len() - body <= INLINE_BYTES_MAX {
             finish(&mut frame).map_err(|error| SendError::Encoding(error.to_string()))?;
-            return self.queue(frame.freeze());
+            return self.queue(frame.freeze(), urgency);
         }
         let payload = frame.split_off(body).freeze();
         if payload.len() > bulk::MESSAGE_BYTES_MAX {
@@ -335,13 +363,13 @@ impl Link {
         self.0.bulk.try_send(bulk).map_err(|error| self.send_error(&error))
     }
 
-    fn queue(&self, frame: Bytes) -> Result<(), SendError> {
+    fn queue(&self, frame: Bytes, urgency: Urgency) -> Result<(), SendError> {
         let bytes = frame.len();
         if self.0.queued_bytes.load(Ordering::Relaxed) + bytes > QUEUED_BYTES_MAX {
             return Err(self.full());
         }
         self.0.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.0.control.try_send(frame).map_err(|error| {
+        self.0.control.try_send(Queued { frame, urgency }).map_err(|error| {
             self.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.send_error(&error)
         })
@@ -349,7 +377,7 @@ impl Link {
 
     /// For packets that are part of no request: when they cannot be queued the link is stuck, and is ended.
     fn queue_packet(&self, packet: &Packet) {
-        let queued = packet.encode().is_ok_and(|frame| !matches!(self.queue(frame), Err(SendError::Full { .. })));
+        let queued = packet.encode().is_ok_and(|frame| !matches!(self.queue(frame, Urgency::Now), Err(SendError::Full { .. })));
         if !queued {
             self.close(CloseCode::Overrun, "the other side does not read");
         }

@@ -133,7 +133,7 @@ impl SchedulerActor {
         if self.ledger.account(key).argument_bytes <= CLIENT_ARGUMENT_BYTES_MAX
             && let Some(client) = self.clients.get_mut(&key)
         {
-            client.held.drain(..).for_each(|reply| reply.send(&Ok(())));
+            client.held.drain(..).for_each(|reply| reply.send_soon(&Ok(())));
         }
     }
 
@@ -232,7 +232,8 @@ impl SchedulerActor {
                 reply.release_permit();
                 client.held.push_back(reply);
             }
-            _ => reply.send(&Ok(())),
+            // The client is not waiting for it: it submits ahead.
+            _ => reply.send_soon(&Ok(())),
         }
     }
 

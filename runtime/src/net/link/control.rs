@@ -3,9 +3,9 @@
 use std::{rc::Rc, sync::atomic::Ordering};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
-use super::{Deliver, Link};
+use super::{Deliver, Link, Queued, SOON, Urgency};
 use crate::net::gate::Gate;
 use crate::proto::{
     frame::Decoder,
@@ -18,14 +18,16 @@ const FRAMES_PER_WRITE: usize = 1024;
 /// How many bytes the reader takes from the stream at once.
 const READ_BYTES: usize = 256 << 10;
 
-pub(super) async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Bytes>) {
-    let mut frames = Vec::with_capacity(FRAMES_PER_WRITE);
+pub(super) async fn write_control(link: Link, mut stream: quinn::SendStream, mut queue: mpsc::Receiver<Queued>) {
+    let mut queued = Vec::with_capacity(FRAMES_PER_WRITE);
+    let mut frames: Vec<Bytes> = Vec::with_capacity(FRAMES_PER_WRITE);
     loop {
         let received = tokio::select! {
-            received = queue.recv_many(&mut frames, FRAMES_PER_WRITE) => received,
+            received = gather(&mut queue, &mut queued) => received,
             // Ends this task with the link, although handles of it live on.
             _ = link.0.connection.closed() => return,
         };
+        frames.extend(queued.drain(..).map(|queued| queued.frame));
         let bytes: usize = frames.iter().map(Bytes::len).sum();
         if received == 0 {
             return;
@@ -38,6 +40,22 @@ pub(super) async fn write_control(link: Link, mut stream: quinn::SendStream, mut
         frames.clear();
         link.0.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
+}
+
+/// Waits for frames to be written together: whatever is queued once something urgent is, or for as long as the others may wait.
+/// Returns how many there are; none when no more will come.
+async fn gather(queue: &mut mpsc::Receiver<Queued>, frames: &mut Vec<Queued>) -> usize {
+    let received = queue.recv_many(frames, FRAMES_PER_WRITE).await;
+    let waits = |frames: &[Queued]| frames.len() < FRAMES_PER_WRITE && frames.iter().all(|each| each.urgency == Urgency::Soon);
+    if received == 0 || !waits(frames) {
+        return received;
+    }
+    let more = async {
+        while waits(frames) && queue.recv_many(frames, FRAMES_PER_WRITE - frames.len()).await > 0 {}
+    };
+    // What has come by then is in `frames`: receiving is cancel-safe.
+    let _ = timeout(SOON, more).await;
+    frames.len()
 }
 
 /// Reads until the stream ends; the text says why it did.
