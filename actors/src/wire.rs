@@ -36,8 +36,12 @@ pub(crate) fn engine_actor(place: u32) -> ActorId {
 
 macro_rules! remote_message {
     ($message:ty, $name:literal, $reply:ty) => {
+        remote_message!($message, $name, 1, $reply);
+    };
+    ($message:ty, $name:literal, $version:literal, $reply:ty) => {
         impl RemoteMessage for $message {
             const NAME: &'static str = $name;
+            const VERSION: u16 = $version;
             type Reply = $reply;
         }
     };
@@ -55,7 +59,7 @@ pub(crate) struct Submit {
     /// Whether this is the last run.
     pub closed: bool,
 }
-remote_message!(Submit, "submit", Result<(), SubmitRefusal>);
+remote_message!(Submit, "submit", 2, Result<(), SubmitRefusal>);
 
 /// What the tasks of a job have in common.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -199,7 +203,7 @@ pub(crate) struct FetchTasks {
     /// First index and count of each run, ascending.
     pub ranges: Vec<(u32, u32)>,
 }
-remote_message!(FetchTasks, "fetch-tasks", Result<FetchedTasks, StoreRefusal>);
+remote_message!(FetchTasks, "fetch-tasks", 2, Result<FetchedTasks, StoreRefusal>);
 
 /// With what tasks were submitted.
 #[derive(Debug, Serialize, Deserialize)]
@@ -255,7 +259,7 @@ pub(crate) struct Results {
     pub subscription: u64,
     pub run: Run,
 }
-remote_message!(Results, "results", ());
+remote_message!(Results, "results", 2, ());
 
 /// The outcomes of a run of consecutive tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -387,7 +391,7 @@ pub(crate) struct Dispatch {
     pub function: Function,
     pub arguments: Packed,
 }
-remote_message!(Dispatch, "dispatch", ());
+remote_message!(Dispatch, "dispatch", 2, ());
 
 /// Scheduler to engine: give that batch back if it has not started.
 #[derive(Debug, Serialize, Deserialize)]
@@ -414,7 +418,7 @@ pub(crate) struct Report {
     pub first: u32,
     pub outcomes: Outcomes,
 }
-remote_message!(Report, "report", ());
+remote_message!(Report, "report", 2, ());
 
 /// Engine to scheduler: the answer to [`Retract`].
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,18 +1,68 @@
 //! Waiting for a future on a thread that has no runtime, or on one that has: nothing here cares which.
 
 use std::{
+    cell::Cell,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-struct Unpark(Thread);
+/// A thread whose waits have been shorter than this of late stays awake in the next one for as long: to put a processor to sleep
+/// and wake it takes a good part of a round trip. Longer waits are for work, which then has the processor.
+const AWAKE_MAX: Duration = Duration::from_millis(1);
 
-impl Wake for Unpark {
+/// How often others may take their turn on the processor of a thread that stays awake. Beyond it the processor is wanted, and
+/// the thread sleeps. A round trip needs a few turns of the node's own thread.
+const TURNS_MAX: u32 = 16;
+
+/// A turn of another thread takes longer than this; with nobody there to take one, control comes back sooner.
+const TURN_MIN: Duration = Duration::from_micros(5);
+
+thread_local! {
+    static RECENT: Cell<Recent> = const { Cell::new(Recent { micros: 0 }) };
+}
+
+/// How long the waits of a thread have taken of late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Recent {
+    micros: u32,
+}
+
+impl Recent {
+    /// Whether the next one is likely to be short.
+    fn is_short(self) -> bool {
+        Duration::from_micros(self.micros.into()) < AWAKE_MAX
+    }
+
+    /// With one that has taken so long: a moving average, in which a single one counts a quarter, and no more than twice what
+    /// would be short, so that a few short ones outweigh a long one.
+    fn with(self, wait: Duration) -> Self {
+        let micros = wait.min(2 * AWAKE_MAX).as_micros() as u32;
+        Self { micros: (3 * self.micros + micros) / 4 }
+    }
+}
+
+/// Wakes a thread, awake or asleep.
+struct Alarm {
+    thread: Thread,
+    rung: AtomicBool,
+}
+
+impl Alarm {
+    fn take(&self) -> bool {
+        self.rung.swap(false, Ordering::Acquire)
+    }
+}
+
+impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.rung.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 
@@ -28,29 +78,61 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 /// Runs a future to its end, or until the deadline: then it is dropped.
 pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let alarm = Arc::new(Alarm { thread: thread::current(), rung: AtomicBool::new(false) });
+    let waker = Waker::from(alarm.clone());
     let mut context = Context::from_waker(&waker);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return Some(output);
+    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        return Some(output);
+    }
+    let start = Instant::now();
+    let output = loop {
+        let awake_until = start + AWAKE_MAX;
+        let rung = RECENT.get().is_short() && stays_awake(&alarm, deadline.map_or(awake_until, |end| end.min(awake_until)));
+        if !rung && !sleep(&alarm, deadline) {
+            break None;
         }
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            break Some(output);
+        }
+    };
+    RECENT.set(RECENT.get().with(start.elapsed()));
+    output
+}
+
+/// Waits for the alarm without going to sleep, for as long as nobody else wants the processor. Whether it has rung.
+fn stays_awake(alarm: &Alarm, end: Instant) -> bool {
+    let (mut turns, mut before) = (0, Instant::now());
+    while turns < TURNS_MAX && before < end {
+        thread::yield_now();
+        if alarm.take() {
+            return true;
+        }
+        let now = Instant::now();
+        turns += u32::from(now - before > TURN_MIN);
+        before = now;
+    }
+    false
+}
+
+/// Sleeps until the alarm rings, or to the deadline. Whether it has rung.
+fn sleep(alarm: &Alarm, deadline: Option<Instant>) -> bool {
+    while !alarm.take() {
         match deadline {
             None => thread::park(),
             Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return None;
+                    return false;
                 }
                 thread::park_timeout(left);
             }
         }
     }
+    true
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -59,6 +141,37 @@ mod tests {
         let other = thread::spawn(move || sender.send(7));
         assert_eq!(block_on(receiver), Ok(7));
         other.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_thread_stays_awake_while_its_waits_are_short() {
+        let (short, long) = (AWAKE_MAX / 2, Duration::from_secs(3));
+        let mut recent = Recent { micros: 0 };
+        (0..100).for_each(|_| recent = recent.with(short));
+        assert!(recent.is_short());
+        // Tasks that take a while cost it a few waits at most.
+        let waits = (1..10).find(|_| {
+            recent = recent.with(long);
+            !recent.is_short()
+        });
+        assert!(waits.is_some_and(|waits| waits <= 3), "{waits:?}");
+        (0..100).for_each(|_| recent = recent.with(long));
+        let waits = (1..20).find(|_| {
+            recent = recent.with(short);
+            recent.is_short()
+        });
+        assert!(waits.is_some_and(|waits| waits <= 8), "{waits:?}");
+    }
+
+    #[test]
+    fn a_wake_during_the_poll_is_not_lost() {
+        let mut polls = 0;
+        let woken_twice = std::future::poll_fn(|context| {
+            polls += 1;
+            context.waker().wake_by_ref();
+            if polls < 3 { Poll::Pending } else { Poll::Ready(polls) }
+        });
+        assert_eq!(block_on(woken_twice), 3);
     }
 
     #[test]

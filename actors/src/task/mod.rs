@@ -1,5 +1,6 @@
 //! The vocabulary of tasks: identifiers, packed arguments, outcomes. Pure data.
 
+pub(crate) mod compact;
 mod ids;
 mod outcome;
 mod packed;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineId, MessageId, Packed};
+use super::{EngineId, MessageId, Packed, compact};
 
 /// What an entry of [`Outcomes::failures`] or [`Outcomes::output`] has beside its texts, in bytes: its offset, the name of the
 /// cause, how a worker ended, and the lengths of texts. The longest take 42.
@@ -230,6 +230,7 @@ pub struct Outcomes {
     /// The encoded result of each task.
     pub values: Packed,
     /// When each ran.
+    #[serde(with = "compact::timings")]
     pub timings: Vec<Timing>,
     /// Those without a value: offset from the first task, and why. Ascending.
     pub failures: Vec<(u32, Cause)>,

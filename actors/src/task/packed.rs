@@ -3,11 +3,14 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::compact;
+
 /// A sequence of byte strings, held as one buffer and the end of each. Costs four bytes an item beside its bytes.
 ///
 /// What comes from a peer is checked once, by [`Packed::is_sound`], before it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packed {
+    #[serde(with = "compact::ends")]
     ends: Vec<u32>,
     data: Bytes,
 }

@@ -1,6 +1,6 @@
 //! What a worker process writes to its standard output and error: kept in files without names, shared with the engine.
 //!
-//! The worker looks after each task whether its files have grown. The engine reads the end of standard error when the
+//! The worker looks whether its files have grown after each task that was long enough to write something. The engine reads the end of standard error when the
 //! worker has crashed, and cuts files that grow too long. Both append-only files and their position are shared by the two
 //! processes and by all that the task starts.
 
@@ -9,6 +9,7 @@ use std::{
     io::{self, Seek, SeekFrom, Write},
     os::{fd::AsFd, unix::fs::FileExt},
     process::Stdio,
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -18,6 +19,13 @@ use crate::task::TaskOutput;
 /// How long a file gets while one task runs, in bytes. The engine looks once a second and then empties it, so that a task
 /// that writes without end does not fill the disk.
 const OUTPUT_FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// How many writes are tried to find out how long the shortest takes. They cost some tens of microseconds when a worker starts.
+const WRITES_TRIED: u32 = 32;
+
+/// A task that took less than this part of the shortest write has written nothing. Wide, since a processor may have been slower
+/// when the writes were tried.
+const SHORTEST_WRITE_SHARE: u32 = 4;
 
 /// How much of standard error is told of a worker that crashed, in bytes from its end.
 const LAST_OUTPUT_BYTES_MAX: usize = 4 << 10;
@@ -67,6 +75,20 @@ impl OutputFiles {
 pub(super) struct Capture {
     stdout: File,
     stderr: File,
+    /// Less time than any write to the files takes.
+    no_write: Duration,
+}
+
+/// When to look whether something was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// If it took long enough for a write. Looking costs as much as a quick task does.
+    IfLong {
+        /// How long it took, what it wrote having left the buffers.
+        took: Duration,
+    },
+    /// In any case: for what was written by others meanwhile.
+    Always,
 }
 
 impl Capture {
@@ -77,13 +99,26 @@ impl Capture {
     pub(super) fn of_this_process() -> io::Result<Self> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?.into();
         let stderr = io::stderr().as_fd().try_clone_to_owned()?.into();
-        Ok(Self { stdout, stderr })
+        let no_write = shortest_write(&stderr) / SHORTEST_WRITE_SHARE;
+        Ok(Self { stdout, stderr, no_write })
     }
 
-    /// What has been written since the last call, if anything has.
-    pub(super) fn take(&mut self) -> Option<TaskOutput> {
+    /// Lets what was written leave this process's buffers. To be called while the task's time still runs.
+    pub(super) fn flush() {
         // Standard error has no buffer. What cannot be flushed is lost; the task has ended without noticing.
         let _ = io::stdout().flush();
+    }
+
+    /// Whether something may have been written.
+    pub(super) fn is_due(&self, look: Look) -> bool {
+        match look {
+            Look::IfLong { took } => took >= self.no_write,
+            Look::Always => true,
+        }
+    }
+
+    /// What has been written and [flushed](Self::flush) since the last call, if anything has.
+    pub(super) fn take(&mut self) -> Option<TaskOutput> {
         let (wrote_out, wrote_err) = (has_grown(&mut self.stdout), has_grown(&mut self.stderr));
         if !wrote_out && !wrote_err {
             return None;
@@ -97,6 +132,19 @@ fn append_only() -> io::Result<File> {
     // So that whoever writes after the file was emptied begins at its start again.
     fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::APPEND)?;
     Ok(file)
+}
+
+/// How long the shortest of a few writes to the file takes. It is empty afterwards.
+fn shortest_write(mut file: &File) -> Duration {
+    let write = |_| {
+        let start = Instant::now();
+        let wrote = file.write(b"\n");
+        // Where nothing can be written, no time is too short.
+        if wrote.is_ok() { start.elapsed() } else { Duration::ZERO }
+    };
+    let shortest = (0..WRITES_TRIED).map(write).min().unwrap_or_default();
+    let _ = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
+    shortest
 }
 
 fn has_grown(file: &mut File) -> bool {
@@ -158,6 +206,19 @@ mod tests {
             (b"\xffabc", 4, "abc"),
         ] {
             assert_eq!(tail(&written(content), bytes_max), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn no_write_takes_less_than_what_is_held_to_be_too_short_for_one() {
+        let mut file = append_only().unwrap();
+        let no_write = shortest_write(&file) / SHORTEST_WRITE_SHARE;
+        assert!(no_write > Duration::ZERO);
+        assert!(!has_grown(&mut file));
+        for _ in 0..10_000 {
+            let start = Instant::now();
+            file.write_all(b"x").unwrap();
+            assert!(start.elapsed() > no_write);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The version of this protocol. The two sides may be of different releases, because the worker is the user's program.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// The longest body of a message between engine and worker, in bytes. It bounds the arguments of one batch and the result
 /// of one task. Memory grows with what has arrived, not with what a header announces.

@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Instant};
 
 use super::{
     Run,
-    capture::Capture,
+    capture::{Capture, Look},
     context::TaskContext,
     control::Control,
     outbox::{Ended, Outbox, Pushed, ReportSink},
@@ -57,6 +57,7 @@ impl<S: ReportSink> Runner<S> {
         let callable = run.function.find(self.own_bundle, &self.tasks);
         self.outbox.begin(run);
         let mut start = Instant::now();
+        let last = run.first.saturating_add(run.arguments.len().saturating_sub(1) as u32);
         for (argument, index) in run.arguments.iter().zip(run.first..=u32::MAX) {
             self.value.clear();
             let result = match &callable {
@@ -69,15 +70,20 @@ impl<S: ReportSink> Runner<S> {
                     panics::catch(self.noise, || callable(argument, value))
                 }
             };
+            if self.capture.is_some() {
+                Capture::flush();
+            }
             let end = Instant::now();
-            start = self.conclude(start, end, result);
+            let look = if index == last { Look::Always } else { Look::IfLong { took: end - start } };
+            start = self.conclude(start, end, result, look);
         }
         TaskContext::set(None);
     }
 
     /// Hands over a task's outcome. Returns when the next task begins.
-    fn conclude(&mut self, start: Instant, end: Instant, result: Result<(), Cause>) -> Instant {
-        let output = self.capture.as_mut().and_then(Capture::take);
+    fn conclude(&mut self, start: Instant, end: Instant, result: Result<(), Cause>, look: Look) -> Instant {
+        let looked = self.capture.as_ref().is_some_and(|capture| capture.is_due(look));
+        let output = self.capture.as_mut().filter(|_| looked).and_then(Capture::take);
         let bytes = self.value.len();
         let result = match result {
             Ok(()) if bytes > RESULT_BYTES_MAX => Err(Cause::WrongResult {
@@ -87,12 +93,11 @@ impl<S: ReportSink> Runner<S> {
             Ok(()) => Ok(&self.value[..]),
             Err(cause) => Err(bounded(cause)),
         };
-        let wrote = output.is_some();
         let pushed = self.outbox.push(Ended { start, end, result, output });
         self.value.clear();
         self.value.shrink_to(BUFFER_BYTES_KEPT);
         // Reading the clock costs as much as a small task, so between tasks it is read only when something took time.
-        if wrote || pushed == Pushed::Sent { Instant::now() } else { end }
+        if looked || pushed == Pushed::Sent { Instant::now() } else { end }
     }
 
     fn new(

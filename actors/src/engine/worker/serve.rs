@@ -123,6 +123,7 @@ fn serve(tasks: Tasks) -> Result<Never, ProtocolError> {
     }
     let mut capture = Capture::of_this_process()?;
     // What was written before the first task belongs to none.
+    Capture::flush();
     capture.take();
     let mut runner = Runner::of_process(start.bundle, tasks, capture, writer)?;
     loop {
@@ -162,6 +163,9 @@ impl Reader {
             if let Some(frame) = self.decoder.next_frame()? {
                 return decode_message(&frame);
             }
+            // Whoever sleeps in a read of a Unix socket is also woken each time that its peer takes what was written to it, for
+            // nothing; in a poll, only by what comes. Errors pass: the read tells them.
+            let _ = poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], None);
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => vanish(),
                 Ok(read) => self.decoder.push(&self.buffer[..read]),

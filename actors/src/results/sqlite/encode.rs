@@ -5,14 +5,17 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::task::{Cause, Outcomes, Packed, TaskOutput, Timing};
+use crate::task::{Cause, Outcomes, Packed, TaskOutput, Timing, compact};
 use crate::wire::{JobHeader, RunBody};
 
 /// How many bytes of the BLAKE3 hash of a body stand before it. Eight find any accidental damage.
 const SUM_BYTES: usize = 8;
 
 /// The version of the encoding of bodies; one byte after the checksum.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+
+/// The earliest version that is read: it has lists of numbers where there are byte strings now, and decoding takes either.
+const VERSION_MIN: u8 = 1;
 
 /// A body that is not what was written.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +29,14 @@ enum Stored<P, T> {
     Ran(u64, P, T, Option<Bytes>),
     Ended(Bytes),
 }
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct TimingsToWrite<'a>(#[serde(serialize_with = "compact::timings::serialize")] &'a [Timing]);
+
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct WrittenTimings(#[serde(deserialize_with = "compact::timings::deserialize")] Vec<Timing>);
 
 /// Failures and output: rare, so that names cost nothing.
 #[derive(Default, Serialize, Deserialize)]
@@ -44,15 +55,15 @@ pub(super) fn encode_run(body: &RunBody) -> Result<Vec<u8>, BadBody> {
             } else {
                 Some(named(&Rest { failures: failures.clone(), output: output.clone() })?)
             };
-            seal(&Stored::Ran(*epoch_us, values, timings, rest))
+            seal(&Stored::Ran(*epoch_us, values, TimingsToWrite(timings), rest))
         }
     }
 }
 
 pub(super) fn decode_run(bytes: &[u8], count: u32) -> Result<RunBody, BadBody> {
-    match unseal::<Stored<Packed, Vec<Timing>>>(bytes)? {
+    match unseal::<Stored<Packed, WrittenTimings>>(bytes)? {
         Stored::Ended(cause) => Ok(RunBody::Ended(from_msgpack(&cause)?)),
-        Stored::Ran(epoch_us, values, timings, rest) => {
+        Stored::Ran(epoch_us, values, WrittenTimings(timings), rest) => {
             let Rest { failures, output } = rest.map_or_else(|| Ok(Rest::default()), |rest| from_msgpack(&rest))?;
             let outcomes = Outcomes { epoch_us, values, timings, failures, output };
             if !outcomes.is_sound() || outcomes.len() != count as usize {
@@ -130,7 +141,7 @@ fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadBody> {
         return Err(BadBody("does not match its checksum".into()));
     }
     match rest.split_first() {
-        Some((&VERSION, body)) => from_msgpack(body),
+        Some((VERSION_MIN..=VERSION, body)) => from_msgpack(body),
         Some((version, _)) => Err(BadBody(format!("has the unknown encoding {version}"))),
         None => Err(BadBody("is empty".into())),
     }

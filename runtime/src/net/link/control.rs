@@ -50,9 +50,7 @@ async fn gather(queue: &mut mpsc::Receiver<Queued>, frames: &mut Vec<Queued>) ->
     if received == 0 || !waits(frames) {
         return received;
     }
-    let more = async {
-        while waits(frames) && queue.recv_many(frames, FRAMES_PER_WRITE - frames.len()).await > 0 {}
-    };
+    let more = async { while waits(frames) && queue.recv_many(frames, FRAMES_PER_WRITE - frames.len()).await > 0 {} };
     // What has come by then is in `frames`: receiving is cancel-safe.
     let _ = timeout(SOON, more).await;
     frames.len()
