@@ -23,6 +23,12 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// All that, in a line.
+    pub fn describe(&self) -> String {
+        let Self { cores, processor, kernel, date, commit, load_before } = self;
+        format!("{processor}, {cores} cores, Linux {kernel}, load {load_before} before, commit {commit}, {date}")
+    }
+
     /// This machine, now.
     pub fn read() -> Self {
         let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

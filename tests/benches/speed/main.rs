@@ -15,6 +15,7 @@ mod limits;
 mod line;
 mod machine;
 mod options;
+mod peers;
 mod process;
 mod reading;
 mod report;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
 fn run(options: Options) -> Result<(), Failure> {
     match &options.task {
         None => suite::run(&options),
+        Some(Task::Peers(peers)) => peers::compare(&options, peers),
         Some(Task::Measure { row }) => suite::measure_here(*row, options.scale()),
         Some(Task::Bare(peer)) => bare::serve(peer),
         Some(Task::Engines(plan)) => cluster::serve_engines(plan),

@@ -34,7 +34,7 @@ pub struct Options {
     pub runs: u32,
 
     /// Write what was measured, with all samples, to this file [default: bench/speed.json in the target directory]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     pub json: Option<PathBuf>,
 
     /// What cargo says to every benchmark
@@ -45,6 +45,8 @@ pub struct Options {
 /// What else this program does than measure everything.
 #[derive(Debug, Subcommand)]
 pub enum Task {
+    /// Measures other task runtimes beside engineroom, those that are installed: Ray, Dask, IPython Parallel
+    Peers(PeersOptions),
     /// Measures one row in this process, and prints its reading as JSON
     #[command(hide = true)]
     Measure {
@@ -58,6 +60,14 @@ pub enum Task {
     /// Is an engine node with threads as workers, until its standard input ends
     #[command(hide = true)]
     Engines(EnginesPlan),
+}
+
+/// How the peers are measured.
+#[derive(Debug, Args)]
+pub struct PeersOptions {
+    /// The Python whose packages they are
+    #[arg(long, value_name = "PROGRAM", default_value = "python3")]
+    pub python: String,
 }
 
 /// One process of a limit.
@@ -140,11 +150,11 @@ impl Options {
         rows
     }
 
-    /// Where the JSON goes.
-    pub fn json_path(&self) -> PathBuf {
+    /// Where the JSON goes, which has this name unless the options have another.
+    pub fn json_path(&self, name: &str) -> PathBuf {
         let executable = env::current_exe().unwrap_or_default();
         // Cargo puts benchmarks into target/release/deps.
         let target = executable.ancestors().nth(3).map_or_else(PathBuf::new, PathBuf::from);
-        self.json.clone().unwrap_or_else(|| target.join("bench/speed.json"))
+        self.json.clone().unwrap_or_else(|| target.join("bench").join(name))
     }
 }

@@ -1,6 +1,6 @@
 //! What came out: a table for people, JSON for programs.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde::Serialize;
 
@@ -16,6 +16,9 @@ use crate::{
 
 /// The heads of the table's columns.
 const HEADS: [&str; 7] = ["row", "what", "figure", "limit", "ratio", "target", ""];
+
+/// Those of them that hold figures.
+const FIGURE_COLUMNS: RangeInclusive<usize> = 2..=4;
 
 /// All runs of some rows.
 pub struct Report {
@@ -69,28 +72,23 @@ impl Report {
 
     /// The table, with a line on the machine above it.
     pub fn table(&self) -> String {
-        let Machine { cores, processor, kernel, date, commit, load_before } = &self.machine;
         let mut text = format!(
-            "{processor}, {cores} cores, Linux {kernel}, load {load_before} before, commit {commit}, {date}\n\
-             medians of {} run(s){}\n\n",
+            "{}\nmedians of {} run(s){}\n\n",
+            self.machine.describe(),
             self.runs.len(),
             self.scale.of("", " with SMALLER COUNTS (--quick): not to be compared with full runs")
         );
         let lines = self.measured();
-        let cells = std::iter::once(HEADS.map(String::from)).chain(lines.iter().map(Measured::cells));
-        text.push_str(&aligned(&cells.collect::<Vec<_>>()));
+        let heads = HEADS.map(String::from).to_vec();
+        let cells: Vec<_> = std::iter::once(heads).chain(lines.iter().map(Measured::cells)).collect();
+        text.push_str(&aligned(&cells, FIGURE_COLUMNS));
         text
     }
 
-    /// Writes all of it as JSON, in a directory that is made if need be.
+    /// Writes all of it as JSON.
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
         let lines = self.measured().into_iter().map(Measured::document).collect();
-        let document = Document { machine: &self.machine, counts: self.scale.of("full", "quick"), lines, runs: &self.runs };
-        let json = serde_json::to_vec_pretty(&document)?;
-        if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        Ok(fs::write(path, json).map_err(|error| format!("{} cannot be written: {error}", path.display()))?)
+        write_json(path, &Document { machine: &self.machine, counts: self.scale.of("full", "quick"), lines, runs: &self.runs })
     }
 
     fn measured(&self) -> Vec<Measured> {
@@ -119,7 +117,7 @@ impl Report {
 }
 
 impl Measured {
-    fn cells(&self) -> [String; 7] {
+    fn cells(&self) -> Vec<String> {
         let show = |figure: f64| self.line.unit.show(figure);
         let spread = |shown: String, all: &[f64], show: &dyn Fn(f64) -> String| match all {
             [] => String::new(),
@@ -132,7 +130,7 @@ impl Measured {
             Some(true) => "met",
             Some(false) => "SHORT",
         };
-        [
+        vec![
             self.row.clone(),
             self.line.what.to_owned(),
             spread(show(median(&self.figures)), &self.figures, &show),
@@ -168,16 +166,28 @@ fn known(samples: &[f64]) -> Option<f64> {
     (!samples.is_empty()).then(|| median(samples))
 }
 
-/// Columns as wide as their widest cell: words to the left, figures to the right.
-fn aligned(rows: &[[String; 7]]) -> String {
-    let width = |column: usize| rows.iter().map(|cells| cells[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 7] = std::array::from_fn(width);
+/// Writes a document as JSON into a directory that is made if need be, and says where.
+pub fn write_json(path: &Path, document: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_vec_pretty(document)?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let written = fs::create_dir_all(directory).and_then(|()| fs::write(path, json));
+    written.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// Columns as wide as their widest cell: words to the left, and to the right those columns that hold figures.
+pub fn aligned(rows: &[Vec<String>], figures: RangeInclusive<usize>) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let length = |cells: &Vec<String>, column: usize| cells.get(column).map_or(0, |cell| cell.chars().count());
+    let width = |column| rows.iter().map(|cells| length(cells, column)).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for cells in rows {
-        for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
             let space = " ".repeat(width - cell.chars().count());
-            let cell = if (2..=4).contains(&column) { format!("{space}{cell}  ") } else { format!("{cell}{space}  ") };
-            text.push_str(&cell);
+            let (before, after) = if figures.contains(&column) { (space, String::new()) } else { (String::new(), space) };
+            text.extend([&before, cell, &after, "  "]);
         }
         text.truncate(text.trim_end().len());
         text.push('\n');

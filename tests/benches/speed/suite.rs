@@ -29,7 +29,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let machine = Machine::read();
     if machine.load_before > LOAD_MAX {
         eprintln!(
-            "warning: the load average is {}: something else runs here, and takes part of what is measured",
+            "warning: the load average is {}: unless that was cargo, something else runs here and takes part of what is measured",
             machine.load_before
         );
     }
@@ -45,10 +45,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         report.add(reading);
     }
     println!("{}", report.table());
-    let path = options.json_path();
-    report.write(&path)?;
-    println!("written to {}", path.display());
-    Ok(())
+    let path = options.json_path("speed.json");
+    report.write(&path)
 }
 
 /// Measures a row in this process and prints its reading, for [`measure_apart`].
@@ -59,7 +57,7 @@ pub fn measure_here(row: Row, scale: Scale) -> Result<(), Failure> {
 }
 
 /// Measures a row in a process of its own, so that its peak of memory, its threads and its end are its own.
-fn measure_apart(row: Row, scale: Scale) -> Result<Reading, Failure> {
+pub fn measure_apart(row: Row, scale: Scale) -> Result<Reading, Failure> {
     let name = row.name();
     let mut command = Command::new(env::current_exe()?);
     command.args(["measure", &name]);
@@ -76,7 +74,7 @@ fn measure_apart(row: Row, scale: Scale) -> Result<Reading, Failure> {
 
 /// Builds the programs that are to be measured: cargo builds them for tests of their own package only, and those that are
 /// there may be older than the sources.
-fn build_node() -> Result<(), Failure> {
+pub fn build_node() -> Result<(), Failure> {
     let Some(cargo) = env::var_os("CARGO") else {
         eprintln!("warning: not started by cargo: the programs `node` and `engineroom` are taken as they are");
         return Ok(());

@@ -57,16 +57,28 @@ pub const LINES: &[Line] = &[
         target: Target::AtMostTimes(SLOWER_MAX, "bulk.status.idle.p50_us"),
     },
     Line {
+        what: "status() meanwhile, p99, to idle",
+        figure: "bulk.status.p99_us",
+        unit: Unit::Micros,
+        target: Target::Beside("bulk.status.idle.p99_us"),
+    },
+    Line {
         what: "a task meanwhile, p50, to idle",
         figure: "bulk.task.p50_us",
         unit: Unit::Micros,
         target: Target::AtMostTimes(SLOWER_MAX, "bulk.task.idle.p50_us"),
     },
+    Line {
+        what: "a task meanwhile, p99, to idle",
+        figure: "bulk.task.p99_us",
+        unit: Unit::Micros,
+        target: Target::Beside("bulk.task.idle.p99_us"),
+    },
 ];
 
 /// Measures it: one engine has the large result, the other runs small tasks.
 pub fn measure(scale: Scale) -> Result<Reading, Failure> {
-    let (size, times) = scale.of((RESULT_BYTES, 5), (RESULT_BYTES_QUICK, 2));
+    let (size, times) = scale.of((RESULT_BYTES, 3), (RESULT_BYTES_QUICK, 2));
     let cluster = Cluster::start(Plan::engines(2))?;
     let client = &cluster.client;
     let engines = client.engine_ids();

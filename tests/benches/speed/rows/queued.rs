@@ -1,16 +1,20 @@
 //! What a queued task costs: memory of a controller without engines, a million tasks submitted.
 
-use engineroom::Client;
-use engineroom_tests::{Lab, SOON, wait_for};
+use engineroom::{LoadBalancedView, TaskName};
+use engineroom_tests::{Lab, SOON};
 
 use crate::{
     Failure,
-    cluster::{expect, noop},
+    cluster::expect,
     line::{Line, Target, Unit},
     options::Scale,
     process::memory_now_bytes,
     reading::Reading,
 };
+
+/// What the tasks would do. It goes by name, so that no program travels: what the controller has freed of one would be used
+/// for tasks, and hide what they take.
+const TASK: TaskName<u64, u64> = TaskName::new("noop");
 
 /// The argument of each task: a number that has so many bytes in MessagePack, whichever it is.
 const FIRST_NUMBER: u64 = 1 << 32;
@@ -28,35 +32,23 @@ pub const LINES: &[Line] = &[
 pub fn measure(scale: Scale) -> Result<Reading, Failure> {
     let count = scale.of(1_000_000, 200_000);
     let numbers = move || (FIRST_NUMBER..).take(count);
-    let map = bytes_each(count, |client| {
-        let results = client.load_balanced_view().map(noop, numbers());
-        move || drop(results)
-    })?;
-    let single = bytes_each(count, |client| {
-        let view = client.load_balanced_view();
-        let results: Vec<_> = numbers().map(|number| view.apply(noop, number)).collect();
-        move || drop((view, results))
-    })?;
+    let map = bytes_each(count, |view| view.map_named(TASK, numbers()))?;
+    let single = bytes_each(count, |view| numbers().map(|number| view.apply_named(TASK, number)).collect::<Vec<_>>())?;
     Ok(Reading::default().figure("queued.map_bytes", map).figure("queued.single_bytes", single))
 }
 
 /// What each of so many tasks takes of the controller's memory. `submit` gives what keeps them.
-fn bytes_each<K: FnOnce()>(count: usize, submit: impl FnOnce(&Client) -> K) -> Result<f64, Failure> {
+fn bytes_each<K>(count: usize, submit: impl FnOnce(&LoadBalancedView) -> K) -> Result<f64, Failure> {
     let lab = Lab::new();
     let controller = lab.controller_with(["--store", "memory"]);
     let client = lab.client();
-    // The program has travelled before the memory is looked at.
-    drop(client.load_balanced_view().map(noop, [FIRST_NUMBER]));
-    client.flush(SOON)?;
+    let view = client.load_balanced_view();
     let before = memory_now_bytes(controller.pid())?;
-    let release = submit(&client);
+    let kept = submit(&view);
     client.flush(SOON)?;
-    let queued = wait_for("all tasks in the queue", || {
-        let queued: u64 = client.status().ok()?.clients.iter().map(|client| client.queued).sum();
-        (queued >= count as u64).then_some(queued)
-    });
+    let queued = client.status()?.clients.iter().map(|client| client.queued).sum();
+    expect("the number of queued tasks", queued, count as u64)?;
     let after = memory_now_bytes(controller.pid())?;
-    expect("the number of queued tasks, with the first", queued, count as u64 + 1)?;
-    release();
+    drop(kept);
     Ok((after - before) / count as f64 - ARGUMENT_BYTES)
 }
