@@ -121,6 +121,11 @@ pub enum Scale {
 }
 
 impl Scale {
+    /// What is to stand with figures of this scale.
+    pub fn warning(self) -> &'static str {
+        self.of("", ", SMALLER COUNTS (--quick): not to be compared with full runs")
+    }
+
     /// One of two counts.
     pub fn of<T>(self, full: T, quick: T) -> T {
         match self {

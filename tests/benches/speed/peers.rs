@@ -93,10 +93,13 @@ pub fn compare(options: &Options, peers: &PeersOptions) -> Result<(), Failure> {
             continue;
         }
         eprintln!("{}", peer.name);
-        columns.push(Column { name: peer.name, reading: peer.measure(&peers.python, options.scale().of(10_000, 1_000))? });
+        match peer.measure(&peers.python, options.scale().of(10_000, 1_000)) {
+            Ok(reading) => columns.push(Column { name: peer.name, reading }),
+            // The others are there all the same.
+            Err(failure) => eprintln!("{failure}"),
+        }
     }
-    println!("{}", machine.describe());
-    println!("{}", table(&columns));
+    println!("{}{}\n\n{}", machine.describe(), options.scale().warning(), table(&columns));
     let path = options.json_path("peers.json");
     write_json(&path, &Document { machine: &machine, counts: options.scale().of("full", "quick"), columns: &columns })
 }
@@ -112,7 +115,7 @@ impl Peer {
         let directory = tempfile::Builder::new().prefix("engineroom-peer-").tempdir()?;
         let script = self.write_scripts(directory.path())?;
         let mut command = Command::new(python);
-        command.arg(&script).arg(tasks.to_string()).current_dir(directory.path());
+        command.arg(&script).env("PEER_TASKS", tasks.to_string()).current_dir(directory.path());
         let ended = Process::start(self.name, &mut command).finish_within(PEER_LIMIT);
         let figures = ended.stdout.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
         let figures = figures.as_ref().and_then(Value::as_object).filter(|_| ended.status.success());

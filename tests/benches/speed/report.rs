@@ -72,12 +72,7 @@ impl Report {
 
     /// The table, with a line on the machine above it.
     pub fn table(&self) -> String {
-        let mut text = format!(
-            "{}\nmedians of {} run(s){}\n\n",
-            self.machine.describe(),
-            self.runs.len(),
-            self.scale.of("", " with SMALLER COUNTS (--quick): not to be compared with full runs")
-        );
+        let mut text = format!("{}\nmedians of {} run(s){}\n\n", self.machine.describe(), self.runs.len(), self.scale.warning());
         let lines = self.measured();
         let heads = HEADS.map(String::from).to_vec();
         let cells: Vec<_> = std::iter::once(heads).chain(lines.iter().map(Measured::cells)).collect();

@@ -32,8 +32,8 @@ struct Task {
 /// Measures it, once to and once from bytes a message.
 pub fn measure(scale: Scale) -> Result<Reading, Failure> {
     let count = scale.of(1_000_000, 100_000);
-    let array = nanos_each(count, |task| rmp_serde::to_vec(task))?;
-    let named = nanos_each(count, |task| rmp_serde::to_vec_named(task))?;
+    let array = nanos_each(count, rmp_serde::to_vec)?;
+    let named = nanos_each(count, rmp_serde::to_vec_named)?;
     Ok(Reading::default().figure("codec.array_ns", array).figure("codec.named_ns", named))
 }
 
