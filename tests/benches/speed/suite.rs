@@ -1,0 +1,85 @@
+//! All rows, one after the other, each in a process of its own.
+
+use std::{
+    env,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use engineroom_tests::Process;
+
+use crate::{
+    Failure,
+    machine::Machine,
+    options::{Options, Scale},
+    reading::Reading,
+    report::Report,
+    row::Row,
+};
+
+/// How long one row may take. Reached only when something hangs.
+const ROW_LIMIT: Duration = Duration::from_secs(900);
+
+/// Above this, in processes that want to run, something else is at work, and figures are not to be trusted.
+const LOAD_MAX: f64 = 0.5;
+
+/// Measures what the options say and reports it.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    build_node()?;
+    let machine = Machine::read();
+    if machine.load_before > LOAD_MAX {
+        eprintln!(
+            "warning: the load average is {}: unless that was cargo, something else runs here and takes part of what is measured",
+            machine.load_before
+        );
+    }
+    let rows = options.rows();
+    let mut report = Report::new(machine, options.scale(), rows.clone());
+    for run in 1..=options.runs {
+        let mut reading = Reading::default();
+        for row in &rows {
+            let began = Instant::now();
+            reading.add(measure_apart(*row, options.scale())?);
+            eprintln!("run {run} of {}: {} measured in {:.1} s", options.runs, row.name(), began.elapsed().as_secs_f64());
+        }
+        report.add(reading);
+    }
+    println!("{}", report.table());
+    let path = options.json_path("speed.json");
+    report.write(&path)
+}
+
+/// Measures a row in this process and prints its reading, for [`measure_apart`].
+pub fn measure_here(row: Row, scale: Scale) -> Result<(), Failure> {
+    let reading = row.measure(scale).map_err(|failure| format!("{}: {failure}", row.name()))?;
+    println!("{}", serde_json::to_string(&reading)?);
+    Ok(())
+}
+
+/// Measures a row in a process of its own, so that its peak of memory, its threads and its end are its own.
+pub fn measure_apart(row: Row, scale: Scale) -> Result<Reading, Failure> {
+    let name = row.name();
+    let mut command = Command::new(env::current_exe()?);
+    command.args(["measure", &name]);
+    if scale == Scale::Quick {
+        command.arg("--quick");
+    }
+    let ended = Process::start(&name, &mut command).finish_within(ROW_LIMIT);
+    if !ended.status.success() {
+        return Err(format!("{name} could not be measured ({})\n{}{}", ended.status, ended.stdout, ended.stderr).into());
+    }
+    eprint!("{}", ended.stderr);
+    Ok(ended.json())
+}
+
+/// Builds the programs that are to be measured: cargo builds them for tests of their own package only, and those that are
+/// there may be older than the sources.
+pub fn build_node() -> Result<(), Failure> {
+    let Some(cargo) = env::var_os("CARGO") else {
+        eprintln!("warning: not started by cargo: the programs `node` and `engineroom` are taken as they are");
+        return Ok(());
+    };
+    let status =
+        Command::new(cargo).args(["build", "--release", "-p", "engineroom-node", "-p", "engineroom-tests", "--bins"]).status()?;
+    if status.success() { Ok(()) } else { Err("engineroom-node cannot be built: see above".into()) }
+}
