@@ -9,7 +9,7 @@ const GROWTH: u32 = 8;
 const WEIGHT: f64 = 0.25;
 
 /// What is charged for a task that was never measured, in microseconds. Corrected as soon as it has run.
-const GUESS_US: u64 = 1_000;
+const GUESS_US: u32 = 1_000;
 
 /// How long the tasks of a job take, as far as it is known.
 #[derive(Clone, Copy, Debug)]
@@ -43,9 +43,10 @@ impl Pace {
         Some((self.mean_us? * f64::from(count)) as u64)
     }
 
-    /// What to charge for a task, in whole microseconds; never nothing.
-    pub(crate) fn price_us(&self) -> u64 {
-        self.mean_us.map_or(GUESS_US, |mean| (mean as u64).max(1))
+    /// What to charge for a task, in whole microseconds; never nothing, and at most an hour and some: the rest is charged as it is
+    /// reported.
+    pub(crate) fn price_us(&self) -> u32 {
+        self.mean_us.map_or(GUESS_US, |mean| (mean as u32).max(1))
     }
 }
 
