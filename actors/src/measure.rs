@@ -168,7 +168,7 @@ mod tests {
             [(Batches::OfOne, 10_000, 3, 0), (Batches::OfOne, 5_000, 40, 2_000), (Batches::Adaptive, 100_000, 7, 20_000)]
         {
             let scheduled = schedule(SingleTasks { tasks, engines, queued, batches });
-            assert!((tasks..tasks + 1_024).contains(&scheduled.tasks), "{scheduled:?}");
+            assert!((tasks..tasks + Settings::default().batch_tasks_max).contains(&scheduled.tasks), "{scheduled:?}");
             assert!(scheduled.submissions >= u64::from(tasks / RUN), "{scheduled:?}");
             match batches {
                 Batches::OfOne => assert_eq!((scheduled.reports, scheduled.tasks), (u64::from(tasks), tasks), "{scheduled:?}"),
