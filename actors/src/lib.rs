@@ -39,6 +39,8 @@ mod code;
 mod controller;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod measure;
 pub mod profile;
 mod results;
 mod scheduler;

@@ -35,14 +35,11 @@ use self::{
     nodes::Seat,
     recovery::Recovery,
 };
-use super::{ClientKey, Command, Scheduler, Settings, Time};
+use super::{ClientKey, Command, Scheduler, Settings, TICK, Time};
 use crate::engine::EngineActor;
 use crate::results::{EndLink, Owner, RecordLosses, RecordRun, Restored, ResultStore};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Dispatch, Retract, Run, RunBody, SHARDS, StopTasks};
-
-/// How often the core looks after waiting batches while an engine is idle. Half of what a batch must have to wait to be moved.
-const TICK: Duration = Duration::from_millis(2);
 
 /// An actor that tracks engines and sends them batches.
 pub(crate) struct SchedulerActor {

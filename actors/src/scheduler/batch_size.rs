@@ -9,19 +9,21 @@ const GROWTH: u32 = 8;
 const WEIGHT: f64 = 0.25;
 
 /// What is charged for a task that was never measured, in microseconds. Corrected as soon as it has run.
-const GUESS_US: u64 = 1_000;
+const GUESS_US: u32 = 1_000;
 
 /// How long the tasks of a job take, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     mean_us: Option<f64>,
+    /// How far batches were from the mean, on the average: large when a long task may be among short ones.
+    spread_us: f64,
     /// The most tasks in a batch, by what was measured so far.
     growth: u32,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { mean_us: None, growth: 1 }
+        Self { mean_us: None, spread_us: 0.0, growth: 1 }
     }
 }
 
@@ -34,7 +36,9 @@ impl Pace {
     /// A batch of `count` tasks has taken `busy_us`.
     pub(crate) fn measure(&mut self, count: u32, busy_us: u64) {
         let sample = busy_us as f64 / f64::from(count.max(1));
-        self.mean_us = Some(self.mean_us.map_or(sample, |mean| mean + WEIGHT * (sample - mean)));
+        let mean = self.mean_us.unwrap_or(sample);
+        self.spread_us += WEIGHT * ((sample - mean).abs() - self.spread_us);
+        self.mean_us = Some(mean + WEIGHT * (sample - mean));
         self.growth = self.growth.max(count.saturating_mul(GROWTH));
     }
 
@@ -43,9 +47,10 @@ impl Pace {
         Some((self.mean_us? * f64::from(count)) as u64)
     }
 
-    /// What to charge for a task, in whole microseconds; never nothing.
-    pub(crate) fn price_us(&self) -> u64 {
-        self.mean_us.map_or(GUESS_US, |mean| (mean as u64).max(1))
+    /// What to charge for a task, in whole microseconds; never nothing, and at most an hour and some: the rest is charged as it is
+    /// reported.
+    pub(crate) fn price_us(&self) -> u32 {
+        self.mean_us.map_or(GUESS_US, |mean| (mean as u32).max(1))
     }
 }
 
@@ -100,8 +105,10 @@ pub(crate) fn batch_size(
         Contention::Alone => settings.batch_target_us,
         Contention::Shared => settings.batch_target_us / 2,
     };
+    // Where a long task may be among short ones, fewer are held up behind it. Half the spread is enough for that: all of it makes
+    // batches of evenly distributed durations shorter than the way to the engine.
     // A float converts to the nearest integer of the range: a mean of 0 gives `u32::MAX`.
-    let timely = (target_us as f64 / mean_us) as u32;
+    let timely = (target_us as f64 / (mean_us + pace.spread_us / 2.0)) as u32;
     // Towards the end, so little at once that all engines end at about the same time.
     let guided = queued.div_ceil(engines.max(1).saturating_mul(2));
     timely.min(guided).min(pace.growth).min(settings.batch_tasks_max).max(1)
@@ -132,7 +139,16 @@ mod tests {
             ("near the end", a, pace(&[(64, 640)]), 801, 4, alone, 101),
             ("the last one", a, pace(&[(64, 640)]), 1, 4, alone, 1),
             ("long tasks", a, pace(&[(1, 1_000_000)]), 1_000_000, 2, alone, 1),
-            ("tasks of no time", a, pace(&[(4_096, 0)]), 1_000_000, 2, alone, 1_024),
+            ("tasks of no time", a, pace(&[(4_096, 0)]), 1_000_000, 2, alone, 2_048),
+            (
+                "fewer of uneven ones: a mean of 30 µs, a spread of 20",
+                a,
+                pace(&[(64, 640), (64, 5_760)]),
+                1_000_000,
+                2,
+                alone,
+                100,
+            ),
             ("fixed", fixed, pace(&[]), 1_000_000, 2, alone, 7),
             ("fixed stays fixed", fixed, pace(&[(64, 640)]), 3, 2, shared, 7),
         ] {

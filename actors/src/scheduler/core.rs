@@ -14,7 +14,7 @@ use super::{
     pending::Span,
     slab::{Key, Slab},
 };
-use crate::task::{BatchId, Cause, EngineId, JobId};
+use crate::task::{Cause, EngineId, JobId};
 
 /// Decides which engine runs which tasks, and when.
 ///
@@ -43,8 +43,6 @@ pub struct Scheduler {
     pub(super) kind_keys: HashMap<Capability, Key<Kind>>,
     pub(super) engines: Slab<Engine>,
     pub(super) engine_keys: HashMap<EngineId, Key<Engine>>,
-    /// Where each live batch is.
-    pub(super) batch_keys: HashMap<BatchId, Key<Engine>>,
     /// The parts with queued tasks that are bound to engines which are not there. Only while it is paused.
     pub(super) absent: HashMap<EngineId, Order>,
     pub(super) pause: Pause,
@@ -80,7 +78,6 @@ impl Scheduler {
             kind_keys: HashMap::new(),
             engines: Slab::default(),
             engine_keys: HashMap::new(),
-            batch_keys: HashMap::new(),
             absent: HashMap::new(),
             pause: Pause::Running,
             clients_waiting: 0,

@@ -4,10 +4,9 @@ use super::{
     Command,
     batch_size::{Contention, batch_size},
     core::{Pause, Scheduler},
-    engines::{Batch, Engine, Place, Reach, Retraction, Stage},
+    engines::{Batch, Engine, Place, Reach, Stage},
     job::Job,
     order::Entry,
-    pending::IndexSet,
     slab::Key,
 };
 use crate::task::BatchId;
@@ -205,15 +204,15 @@ impl Scheduler {
         }
         let client = &mut self.clients[client_key];
         order.served(client.vtime());
-        client.charge(price_us.saturating_mul(u64::from(span.count)));
+        client.charge(u64::from(price_us) * u64::from(span.count));
 
         let id = BatchId(self.next_batch);
         self.next_batch += 1;
-        let stage = if engine.batches.is_empty() { Stage::Started(self.now) } else { Stage::Waiting };
-        let retraction = Retraction::Unasked;
-        let cancelled = IndexSet::default();
-        let batch = Batch { id, job: job_key, part, reach, span, done: 0, busy_us: 0, price_us, stage, retraction, cancelled };
-        self.batch_keys.insert(id, engine_key);
+        let stage = if engine.batches.is_empty() { Stage::Started } else { Stage::Waiting };
+        if stage == Stage::Started {
+            engine.heard = self.now;
+        }
+        let batch = Batch::new(id, (job_key, part), span, reach, stage, price_us);
         let (first, count, attempt) = (span.first, span.count, batch.attempt());
         self.out.push(Command::Dispatch { engine: engine.id, batch: id, job: job.id, first, count, attempt });
         let stealable = batch.is_stealable();

@@ -26,6 +26,8 @@ pub(crate) struct Engine {
     pub(crate) place: Place,
     before: Option<Key<Engine>>,
     after: Option<Key<Engine>>,
+    /// When the batch that it runs started, or was last reported of.
+    pub(crate) heard: Time,
     /// The waiting batch that was asked back from another engine for this one.
     pub(crate) steals: Option<BatchId>,
     /// How many outcomes of it have counted.
@@ -52,16 +54,18 @@ pub(crate) enum Place {
 }
 
 impl Engine {
-    pub(crate) fn new(id: EngineId, kind: Key<Kind>) -> Self {
+    /// An engine without work, and with room for what it holds usually.
+    pub(crate) fn new(id: EngineId, kind: Key<Kind>, prefetch: usize) -> Self {
         Self {
             id,
             kind,
             duty: Duty::Serving,
-            batches: VecDeque::new(),
+            batches: VecDeque::with_capacity(1 + prefetch),
             pinned: Order::default(),
             place: Place::Away,
             before: None,
             after: None,
+            heard: Time(0),
             steals: None,
             completed: 0,
         }
@@ -89,15 +93,16 @@ impl Engine {
 pub(crate) struct Batch {
     pub(crate) id: BatchId,
     pub(crate) job: Key<Job>,
-    pub(crate) part: usize,
-    pub(crate) reach: Reach,
+    /// A `u32`, to keep the record small: a placement has no more parts than a job has tasks.
+    part: u32,
     /// What was sent.
     pub(crate) span: Span,
     /// How many of them, from the first, have an outcome.
     pub(crate) done: u32,
-    pub(crate) busy_us: u64,
     /// What the client was charged for each task, in microseconds.
-    pub(crate) price_us: u64,
+    price_us: u32,
+    pub(crate) busy_us: u64,
+    pub(crate) reach: Reach,
     pub(crate) stage: Stage,
     pub(crate) retraction: Retraction,
     /// The tasks that the engine was asked to abort.
@@ -116,8 +121,8 @@ pub(crate) enum Reach {
 pub(crate) enum Stage {
     /// Others are before it.
     Waiting,
-    /// It may have started. Its last report, or else its start, was at that time.
-    Started(Time),
+    /// It may have started.
+    Started,
 }
 
 /// Whether the engine was asked to give a batch back.
@@ -130,6 +135,31 @@ pub(crate) enum Retraction {
 }
 
 impl Batch {
+    /// A batch of a part of a job of which nothing is known yet. Each of its tasks was charged `price_us`.
+    pub(crate) fn new(
+        id: BatchId,
+        (job, part): (Key<Job>, usize),
+        span: Span,
+        reach: Reach,
+        stage: Stage,
+        price_us: u32,
+    ) -> Self {
+        // There are at most as many parts as a placement has, see `Settings::placement_max`.
+        let part = u32::try_from(part).expect("a job has fewer than 2^32 parts");
+        let (retraction, cancelled) = (Retraction::Unasked, IndexSet::default());
+        Self { id, job, part, span, done: 0, price_us, busy_us: 0, reach, stage, retraction, cancelled }
+    }
+
+    /// The part of the job that its tasks are of.
+    pub(crate) fn part(&self) -> usize {
+        self.part as usize
+    }
+
+    /// What the client was charged for so many of its tasks, in microseconds.
+    pub(crate) fn price_us(&self, tasks: u32) -> u64 {
+        u64::from(self.price_us) * u64::from(tasks)
+    }
+
     /// The first task without an outcome.
     pub(crate) fn next(&self) -> u32 {
         self.span.first + self.done

@@ -72,7 +72,7 @@ impl Scheduler {
     /// Batches have come back: others take what they can of them.
     pub(super) fn go_on_without(&mut self, batches: &[Batch], thieves: Vec<Key<Engine>>) {
         for batch in batches {
-            self.pump(batch.job, batch.part);
+            self.pump(batch.job, batch.part());
         }
         for thief in thieves {
             self.feed(thief);

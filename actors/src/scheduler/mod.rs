@@ -62,4 +62,5 @@ pub use commands::{
 pub use core::Scheduler;
 pub use requirement::{Capability, Requirement, WorkerMode};
 pub use settings::Settings;
+pub(crate) use settings::TICK;
 pub use status::EngineStatus;

@@ -1,18 +1,18 @@
 //! An engine takes its seat, for the first time or again, and says what it has.
 
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 use super::{
     Capability, Claim, Command, Time, Verdict,
     core::Scheduler,
-    engines::{Batch, Duty, Engine, Reach, Retraction, Stage},
+    engines::{Batch, Duty, Engine, Reach, Stage},
     job::Job,
     membership::Unseated,
     order::Entry,
-    pending::{IndexSet, Span},
+    pending::Span,
     slab::Key,
 };
-use crate::task::{Cause, EngineId};
+use crate::task::{BatchId, Cause, EngineId};
 
 /// How many batches an engine may bring beside those that it runs and that wait by rule. It may have ended some hundreds whose
 /// outcomes were not kept when a controller ended, each with a report that was not acknowledged; what it says beyond that is not
@@ -40,17 +40,18 @@ impl Scheduler {
         for batch in &batches {
             self.deactivate(batch);
             let span = Span { first: batch.next(), count: batch.left(), ..batch.span };
-            self.queue_again(batch.job, batch.part, span);
+            self.queue_again(batch.job, batch.part(), span);
         }
         let kind = self.join_kind(capability);
-        let mut engine = Engine::new(id, kind);
+        let mut engine = Engine::new(id, kind, self.settings.prefetch);
         engine.completed = completed;
         // What was queued for it while it was away.
         engine.pinned = self.absent.remove(&id).unwrap_or_default();
         let key = self.engines.insert(engine);
         self.engine_keys.insert(id, key);
 
-        let verdicts = claims.iter().map(|claim| self.judge(key, claim)).collect();
+        let mut kept = HashSet::new();
+        let verdicts = claims.iter().map(|claim| self.judge(key, claim, &mut kept)).collect();
         self.cancel_again(&batches);
         if duty == Duty::Draining {
             self.stop_serving(key);
@@ -61,8 +62,12 @@ impl Scheduler {
         verdicts
     }
 
-    fn judge(&mut self, key: Key<Engine>, claim: &Claim) -> Verdict {
+    fn judge(&mut self, key: Key<Engine>, claim: &Claim, kept: &mut HashSet<BatchId>) -> Verdict {
+        if kept.contains(&claim.batch) {
+            return Verdict::Dropped;
+        }
         let Some(adoption) = self.examine(key, claim) else { return Verdict::Dropped };
+        kept.insert(claim.batch);
         let from = adoption.range.start;
         self.adopt(key, claim, adoption);
         Verdict::Kept { from }
@@ -72,12 +77,13 @@ impl Scheduler {
     fn examine(&self, key: Key<Engine>, claim: &Claim) -> Option<Adoption> {
         let engine = &self.engines[key];
         let room = engine.batches.len() < self.settings.prefetch + 1 + CLAIMS_MAX;
-        // A number that was not given out will be, and one that is in use is another batch.
-        let own = claim.batch.0 < self.next_batch && !self.batch_keys.contains_key(&claim.batch);
+        // A number that was not given out will be. One that another engine has is none of this one's: its tasks are not queued, and
+        // if the engine lies about them, it lies about its own batches only, since every report is looked up by engine and number.
+        let given_out = claim.batch.0 < self.next_batch;
         let job_key = *self.job_keys.get(&claim.job)?;
         let job = &self.jobs[job_key];
         let (first, end) = (claim.first, claim.end);
-        if !room || !own || first >= end || end > job.total {
+        if !room || !given_out || first >= end || end > job.total {
             return None;
         }
         let part = job.part_of(first);
@@ -129,15 +135,12 @@ impl Scheduler {
         }
 
         let engine = &mut self.engines[engine_key];
-        let stage = if claim.started || engine.batches.is_empty() { Stage::Started(self.now) } else { Stage::Waiting };
+        let stage = if claim.started || engine.batches.is_empty() { Stage::Started } else { Stage::Waiting };
+        engine.heard = self.now;
         // It is charged when it reports.
-        let (done, busy_us, price_us) = (0, 0, 0);
-        let (retraction, cancelled) = (Retraction::Unasked, IndexSet::default());
-        let batch =
-            Batch { id: claim.batch, job: job_key, part, reach, span, done, busy_us, price_us, stage, retraction, cancelled };
+        let batch = Batch::new(claim.batch, (job_key, part), span, reach, stage, 0);
         let stealable = batch.is_stealable();
         engine.batches.push_back(batch);
-        self.batch_keys.insert(claim.batch, engine_key);
         if stealable {
             self.mark_waiting(class, claim.batch, engine_key);
         }

@@ -48,10 +48,11 @@ impl Scheduler {
         let waited = held.is_stealable();
         held.done += count;
         held.busy_us = held.busy_us.saturating_add(busy_us);
-        held.stage = Stage::Started(self.now);
+        held.stage = Stage::Started;
+        record.heard = self.now;
         record.completed += u64::from(count);
 
-        let (job_key, charged_us) = (held.job, held.price_us.saturating_mul(u64::from(count)));
+        let (job_key, charged_us) = (held.job, held.price_us(count));
         let job = &mut self.jobs[job_key];
         job.active -= count;
         job.done += count;
@@ -86,7 +87,7 @@ impl Scheduler {
         let Some(at) = self.engines[key].position(batch) else { return };
         let (batch, thief) = self.remove_batch(key, at);
         self.place(key);
-        let (job, part) = (batch.job, batch.part);
+        let (job, part) = (batch.job, batch.part());
         let bound = batch.reach == Reach::Pinned && self.engines[key].duty == Duty::Draining;
         let end = bound.then(|| draining(engine));
         self.return_tasks(&batch, engine, Blame::Innocent, end.as_ref());
@@ -120,14 +121,14 @@ impl Scheduler {
             && next.stage == Stage::Waiting
         {
             promoted = next.is_stealable().then_some((next.job, next.id));
-            next.stage = Stage::Started(self.now);
+            next.stage = Stage::Started;
+            engine.heard = self.now;
         }
         if let Some((job, id)) = promoted {
             self.unmark_waiting(self.jobs[job].class, id, key);
         }
         let job = &mut self.jobs[batch.job];
         job.batches.remove(&batch.span.first);
-        self.batch_keys.remove(&batch.id);
         if batch.is_stealable() {
             let class = job.class;
             self.unmark_waiting(class, batch.id, key);
@@ -154,7 +155,7 @@ impl Scheduler {
                 self.settle(key, (first, stop - first), batch.attempt(), Some(engine), cause.clone());
                 continue;
             }
-            self.queue_again(key, batch.part, Span { first, count: stop - first, ..past });
+            self.queue_again(key, batch.part(), Span { first, count: stop - first, ..past });
             if past.losses > batch.span.losses {
                 let (job, count, losses) = (self.jobs[key].id, stop - first, past.losses);
                 self.out.push(Command::Lost { job, first, count, losses });
@@ -169,7 +170,7 @@ impl Scheduler {
         job.active -= left;
         let client = &mut self.clients[job.client];
         client.active -= u64::from(left);
-        client.correct(batch.price_us.saturating_mul(u64::from(left)), 0);
+        client.correct(batch.price_us(left), 0);
     }
 
     /// Puts tasks back that are at no engine any more.

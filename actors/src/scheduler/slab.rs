@@ -4,13 +4,28 @@ use std::{
     cmp::Ordering,
     fmt,
     marker::PhantomData,
+    num::NonZeroU32,
     ops::{Index, IndexMut},
 };
 
 /// Finds a `T` in its [`Slab`]. Reused after the record is removed: nobody may keep the key of a removed record.
 pub(crate) struct Key<T> {
-    at: u32,
+    /// One more than its place, so that an `Option` of it is no longer.
+    number: NonZeroU32,
     of: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    /// The key of a place; there are fewer than 2^32 − 1 of them.
+    fn new(at: usize) -> Self {
+        // Jobs, clients and engines are bounded far below that.
+        let number = u32::try_from(at + 1).ok().and_then(NonZeroU32::new);
+        Self { number: number.expect("a slab holds fewer than 2^32 - 1 records"), of: PhantomData }
+    }
+
+    fn at(self) -> usize {
+        self.number.get() as usize - 1
+    }
 }
 
 impl<T> Clone for Key<T> {
@@ -23,7 +38,7 @@ impl<T> Copy for Key<T> {}
 
 impl<T> PartialEq for Key<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
+        self.number == other.number
     }
 }
 
@@ -37,13 +52,13 @@ impl<T> PartialOrd for Key<T> {
 
 impl<T> Ord for Key<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.at.cmp(&other.at)
+        self.number.cmp(&other.number)
     }
 }
 
 impl<T> fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.at)
+        write!(f, "#{}", self.at())
     }
 }
 
@@ -67,17 +82,15 @@ impl<T> Slab<T> {
 
     pub(crate) fn insert(&mut self, record: T) -> Key<T> {
         if let Some(key) = self.free.pop() {
-            self.records[key.at as usize] = Some(record);
+            self.records[key.at()] = Some(record);
             return key;
         }
-        // Jobs, clients and engines are bounded far below 2^32.
-        let at = u32::try_from(self.records.len()).expect("a slab holds fewer than 2^32 records");
         self.records.push(Some(record));
-        Key { at, of: PhantomData }
+        Key::new(self.records.len() - 1)
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let record = self.records[key.at as usize].take();
+        let record = self.records[key.at()].take();
         if record.is_some() {
             self.free.push(key);
         }
@@ -85,11 +98,11 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        self.records.get(key.at as usize)?.as_ref()
+        self.records.get(key.at())?.as_ref()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<T>, &T)> {
-        self.records.iter().zip(0..).filter_map(|(record, at)| Some((Key { at, of: PhantomData }, record.as_ref()?)))
+        self.records.iter().enumerate().filter_map(|(at, record)| Some((Key::new(at), record.as_ref()?)))
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key<T>> {
@@ -102,13 +115,13 @@ impl<T> Index<Key<T>> for Slab<T> {
 
     fn index(&self, key: Key<T>) -> &T {
         // Keys are dropped from every structure before their record is removed.
-        self.records[key.at as usize].as_ref().expect("a key lives no longer than its record")
+        self.records[key.at()].as_ref().expect("a key lives no longer than its record")
     }
 }
 
 impl<T> IndexMut<Key<T>> for Slab<T> {
     fn index_mut(&mut self, key: Key<T>) -> &mut T {
         // As above.
-        self.records[key.at as usize].as_mut().expect("a key lives no longer than its record")
+        self.records[key.at()].as_mut().expect("a key lives no longer than its record")
     }
 }

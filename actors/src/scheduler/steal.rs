@@ -3,7 +3,7 @@
 use super::{
     Command,
     core::{Pause, Scheduler},
-    engines::{Engine, Place, Retraction, Stage},
+    engines::{Engine, Place, Retraction},
     slab::Key,
 };
 use crate::task::{BatchId, EngineId};
@@ -77,9 +77,8 @@ impl Scheduler {
     /// How long the batch that an engine runs will probably take; `u64::MAX` when nobody knows.
     fn remaining_us(&self, engine: Key<Engine>) -> u64 {
         let Some(batch) = self.engines[engine].batches.front() else { return 0 };
-        let Stage::Started(since) = batch.stage else { return 0 };
         let Some(expected) = self.jobs[batch.job].pace.expect_us(batch.left()) else { return u64::MAX };
-        let elapsed = self.now.since(since);
+        let elapsed = self.now.since(self.engines[engine].heard);
         if elapsed > expected.saturating_add(self.settings.steal_min_us) {
             return u64::MAX;
         }

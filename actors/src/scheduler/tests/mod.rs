@@ -1,7 +1,9 @@
 //! The scheduler's rules, one by one.
 
+mod balance;
 mod direct;
 mod losses;
+mod model;
 mod order;
 mod restart;
 mod stealing;

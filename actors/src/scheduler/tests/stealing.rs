@@ -50,12 +50,12 @@ fn a_batch_that_ends_while_it_is_asked_for_has_ended() {
 
 #[test]
 fn a_batch_that_starts_soon_stays_until_that_proves_wrong() {
-    let (mut rig, batch) = unbalanced(500);
+    let (mut rig, batch) = unbalanced(400);
     assert_eq!(rig.commands(), []);
     assert!(rig.scheduler.needs_tick());
-    rig.scheduler.tick(Time(rig.now + 1_000));
+    rig.scheduler.tick(Time(rig.now + 100));
     assert_eq!(rig.commands(), [], "it is late by less than is worth a retraction");
-    rig.scheduler.tick(Time(rig.now + 2_000));
+    rig.scheduler.tick(Time(rig.now + 500));
     assert_eq!(rig.commands(), [Command::Retract { engine: EngineId(2), batch }]);
     rig.scheduler.tick(Time(rig.now + 9_000));
     assert_eq!(rig.commands(), [], "once");
