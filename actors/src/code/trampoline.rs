@@ -163,7 +163,8 @@ fn code_range(maps: &str, program: &Path) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::{SharedValues, decode, encode};
+    use crate::code::{SharedFile, SharedValues, decode, encode};
+    use crate::task::BlobHash;
 
     const HERE: BundleHash = BundleHash([1; 32]);
 
@@ -192,6 +193,32 @@ mod tests {
         assert_eq!(run(plain(u32::count_ones), 7), Ok(3));
         assert_eq!(run(fallible(parse), "-5"), Ok(-5));
         assert!(matches!(run::<_, i32>(fallible(parse), "x"), Err(Cause::ReturnedError { .. })));
+    }
+
+    #[test]
+    fn functions_that_share_a_value_get_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = Vec::new();
+        encode(&["no", "yes"], &mut bytes).unwrap();
+        let (path, hash) = (dir.path().join("value"), BlobHash(blake3::hash(&bytes).into()));
+        std::fs::write(&path, &bytes).unwrap();
+        let file = SharedFile { hash, path, bytes: bytes.len() as u64 };
+        let shared = SharedValues::default().of_run(Some(&file));
+        let run = |entry: Entry, argument: usize| {
+            let entry = resolve(HERE, offset_of(entry).unwrap(), HERE).unwrap();
+            let (mut bytes, mut result) = (Vec::new(), Vec::new());
+            encode(&argument, &mut bytes).unwrap();
+            entry(&shared, &bytes, &mut result)?;
+            Ok(decode::<String>(&result).unwrap())
+        };
+        let find = |words: &Vec<String>, at: usize| words.get(at).cloned().ok_or("there is none");
+        assert_eq!(run(sharing(|words: &Vec<String>, at: usize| words[at].clone()), 1), Ok("yes".to_string()));
+        assert_eq!(run(sharing_fallible(find), 0), Ok("no".to_string()));
+        assert!(matches!(run(sharing_fallible(find), 2), Err(Cause::ReturnedError { .. })));
+        assert!(matches!(
+            run(sharing(|number: &u64, at: usize| (number, at).1.to_string()), 2),
+            Err(Cause::WrongArgument { .. })
+        ));
     }
 
     #[test]

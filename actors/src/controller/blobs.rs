@@ -135,10 +135,13 @@ impl Handler<Remote<FetchBlob>> for BlobKeeper {
     fn handle(&mut self, remote: Remote<FetchBlob>, _: &mut Context<Self>) {
         let FetchBlob { hash, offset, bytes_max } = remote.message;
         let blobs = self.blobs.clone();
-        let reply = remote.reply;
+        let (reply, node) = (remote.reply, remote.from.peer().name.clone());
         actix_rt::spawn(async move {
             let part = blocking(move || {
                 let (blob_bytes, data) = read_part(&blobs, hash, offset, bytes_max.min(PART_BYTES_MAX) as usize)?;
+                if offset + data.len() as u64 == blob_bytes {
+                    tracing::info!(%hash, bytes = blob_bytes, %node, "an engine node has fetched a program or a shared value");
+                }
                 Ok(FetchedPart { blob_bytes, data })
             });
             reply.send(&part.await);

@@ -92,6 +92,23 @@ fn the_least_recently_used_make_room_but_never_one_in_use() {
 }
 
 #[test]
+fn what_is_held_or_pinned_stays_and_is_readable_without_its_name() {
+    let place = Place::new();
+    let cache = place.open(20);
+    let pin = add(&cache, b"aaaaaaaaaa").unwrap();
+    add(&cache, b"bbbbbbbbbb").unwrap();
+    let hold = cache.hold(hash(b"bbbbbbbbbb")).unwrap();
+    assert!(cache.hold(hash(b"cccccccccc")).is_none());
+    assert!(matches!(add(&cache, b"cccccccccc"), Err(CacheError::Full { .. })));
+    assert_eq!((cache.bytes(), place.files()), (20, 2), "what does not fit drives nothing out");
+    drop(hold);
+    add(&cache, b"cccccccccc").unwrap();
+    assert!(!cache.contains(hash(b"bbbbbbbbbb")) && cache.contains(pin.hash));
+    fs::remove_file(&pin.path).unwrap();
+    assert_eq!((fs::read(pin.readable_path()).unwrap(), pin.bytes), (b"aaaaaaaaaa".to_vec(), 10));
+}
+
+#[test]
 fn the_order_of_use_outlives_the_process() {
     let place = Place::new();
     let (a, b) = {

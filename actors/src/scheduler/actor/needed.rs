@@ -52,3 +52,47 @@ impl NeededBlobs {
         self.jobs.remove(&job);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code::{CacheError, Function, FunctionRef};
+    use crate::task::{BlobHash, BundleHash};
+
+    fn add(cache: &Arc<BlobCache>, content: &[u8]) -> Result<BlobHash, CacheError> {
+        let hash = BlobHash(blake3::hash(content).into());
+        let mut incoming = cache.begin(hash, content.len() as u64)?;
+        incoming.write(0, content)?;
+        incoming.commit().map(|_| hash)
+    }
+
+    #[test]
+    fn what_open_jobs_need_stays_until_they_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = BlobCache::open(&dir.path().join("cache"), 20).unwrap();
+        let (program, value) = (add(&cache, b"a program!").unwrap(), add(&cache, b"some value").unwrap());
+        let reference = FunctionRef::Offset { bundle: BundleHash(program.0), offset: 0 };
+        let header = JobHeader {
+            function: Function { reference, name: "f".into() },
+            target: String::new(),
+            direct: Vec::new(),
+            chunk: 0,
+            label: None,
+            subscription: 1,
+            window_bytes: 1,
+            shared: Some(value),
+        };
+        let mut needed = NeededBlobs::new(cache.clone());
+        for job in [1, 2] {
+            let found = needed.find(&header).unwrap();
+            needed.keep(JobId::from_u128(job), found);
+        }
+        needed.release(JobId::from_u128(1));
+        assert!(matches!(add(&cache, b"a stranger"), Err(CacheError::Full { .. })));
+        needed.release(JobId::from_u128(2));
+        add(&cache, b"a stranger").unwrap();
+        add(&cache, b"and others").unwrap();
+        assert_eq!(needed.find(&header).unwrap_err(), NoSharedValue);
+        assert!(needed.find(&JobHeader { shared: None, ..header }).is_ok(), "its client sends the program when it has to");
+    }
+}
