@@ -85,6 +85,13 @@ fn a_shared_value_travels_once_to_each_node_and_is_decoded_once_by_each_worker()
 }
 
 #[test]
+fn every_kind_of_map_can_share_a_value_also_in_an_embedded_cluster() {
+    let lab = Lab::new();
+    let (sums, lazy, right): (Vec<u64>, u64, usize) = lab.run(PROBE, ["shared-embedded"]).success().json();
+    assert_eq!((sums, lazy, right), (vec![11, 4, 11, 11], 11, 1));
+}
+
+#[test]
 fn a_worker_that_crashes_costs_its_task_and_the_next_one_has_the_shared_value_again() {
     const DEADLY: usize = 7;
     let lab = Lab::new();

@@ -62,6 +62,7 @@ fn run(options: &Options) -> Result<()> {
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),
+        "shared-embedded" => shared::embedded(),
         "shared-submit" => shared::submit(options),
         "named-wrongly" => service::call_wrongly(options),
         other => panic!("there is no subcommand {other:?}"),

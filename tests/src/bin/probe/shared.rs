@@ -2,7 +2,7 @@
 
 use std::{fs::OpenOptions, io::Write, process, thread, time::Duration};
 
-use engineroom::{Client, Result};
+use engineroom::{Client, Cluster, Result};
 use engineroom_tests::outcomes;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -67,6 +67,25 @@ pub fn map(options: &Options) -> Result<()> {
     let looked_up = options.client()?.load_balanced_view().map_with(&table, look_up, inputs);
     println!("submitted");
     print(&outcomes(looked_up)?);
+    Ok(())
+}
+
+/// `shared-embedded`: maps of all kinds in a cluster of this process, several at a time. Prints the sum of the results of each.
+pub fn embedded() -> Result<()> {
+    let client = Cluster::local(2)?.client()?;
+    let view = client.load_balanced_view();
+    let [words, other] = ["one two three", "four"].map(|text| text.split(' ').map(String::from).collect::<Vec<_>>());
+    let length = |words: &Vec<String>, at: usize| words.get(at).map_or(0, String::len);
+    let checked = |words: &Vec<String>, at: usize| words.get(at).map(String::len).ok_or("there is none");
+    let maps = [&words, &other, &words].map(|shared| view.map_with(shared, length, 0..100));
+    let direct = client.direct_view()?.map_with(&words, length, 0..3);
+    let tried = view.try_map_with(&other, checked, 0..2).results()?;
+    let lazy = view.map_lazy_with(&words, length, 0..3).sum::<Result<usize>>()?;
+    let mut sums = Vec::new();
+    for map in maps.into_iter().chain([direct]) {
+        sums.push(map.get()?.into_iter().sum::<usize>());
+    }
+    print(&(sums, lazy, tried.iter().filter(|result| result.is_ok()).count()));
     Ok(())
 }
 
