@@ -32,6 +32,8 @@ pub(crate) struct BlobCache {
     dir: PathBuf,
     bytes_max: u64,
     entries: Mutex<HashMap<BlobHash, Entry>>,
+    /// Held while a blob is made available.
+    publishing: Mutex<()>,
 }
 
 /// Keeps a blob in the cache for as long as it, or a clone of it, lives.
@@ -172,7 +174,7 @@ impl BlobCache {
                 entries.insert(hash, Entry { bytes: metadata.len(), used, held: Arc::new(()) });
             }
         }
-        let cache = Self { dir: dir.into(), bytes_max, entries: Mutex::new(entries) };
+        let cache = Self { dir: dir.into(), bytes_max, entries: Mutex::new(entries), publishing: Mutex::default() };
         // Nothing is in use yet, so that there is room for nothing more.
         let dropped = cache.make_room(&mut cache.lock(), 0);
         remove(dropped.unwrap_or_default());
@@ -316,32 +318,20 @@ impl Incoming {
         let wrap = |source| CacheError::Io { path: self.path.clone(), source };
         // A file under its final name is trusted from then on, so it must not be empty after a power failure.
         self.file.sync_all().map_err(wrap)?;
-        let (pin, dropped) = self.publish()?;
-        remove(dropped);
-        // Nor must its name be lost.
-        File::open(&cache.dir).and_then(|dir| dir.sync_all()).map_err(wrap)?;
-        Ok(pin)
-    }
-
-    /// Gives the file its final name, unless the blob is there already. The files that gave way are to be removed.
-    fn publish(&self) -> Result<(BlobPin, Vec<PathBuf>), CacheError> {
-        let (cache, hash, bytes) = (&self.cache, self.hash, self.bytes);
-        let wrap = |source| CacheError::Io { path: self.path.clone(), source };
-        let mut entries = cache.lock();
-        if let Some(pin) = cache.pin_in(&mut entries, hash) {
+        // One after the other, so that the room that was made is there for whom it was made. The lock guards no data.
+        let _turn = cache.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pin) = cache.pin(hash) {
             // It came twice at the same time. The first stays: it may be pinned.
-            return Ok((pin, Vec::new()));
+            return Ok(pin);
         }
-        let Some(dropped) = cache.make_room(&mut entries, bytes) else {
-            return Err(CacheError::Full { hash, bytes, path: cache.dir.clone() });
-        };
-        if let Err(source) = fs::rename(&self.path, cache.path(hash)) {
-            remove(dropped);
-            return Err(wrap(source));
-        }
+        let dropped = cache.make_room(&mut cache.lock(), bytes);
+        remove(dropped.ok_or_else(|| CacheError::Full { hash, bytes, path: cache.dir.clone() })?);
+        fs::rename(&self.path, cache.path(hash)).map_err(wrap)?;
+        // Nor must its name be lost, once others can find it.
+        File::open(&cache.dir).and_then(|dir| dir.sync_all()).map_err(wrap)?;
+        let mut entries = cache.lock();
         entries.insert(hash, Entry { bytes, used: SystemTime::now(), held: Arc::new(()) });
-        let pin = cache.pin_in(&mut entries, hash);
-        Ok((pin.ok_or_else(|| wrap(io::ErrorKind::NotFound.into()))?, dropped))
+        cache.pin_in(&mut entries, hash).ok_or_else(|| wrap(io::ErrorKind::NotFound.into()))
     }
 }
 
