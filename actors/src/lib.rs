@@ -66,7 +66,8 @@ pub use profile::{Profile, ProfileError};
 pub use results::{Retention, StoreError};
 pub use status::{ClientStatus, ClusterStatus, EngineInfo, EngineState, EngineStatus, StatusCounts};
 pub use task::{
-    BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskFilter, TaskOutput, TaskRecord, TaskState, WorkerExit,
+    BlobHash, BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskFilter, TaskOutput, TaskRecord, TaskState,
+    WorkerExit,
 };
 pub use wire::AbortCounts;
 

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Function;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
-use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId, MessageId, Outcomes, Packed, TaskFilter, TaskRecord};
+use crate::task::{BatchId, BlobHash, BundleHash, Cause, EngineId, JobId, MessageId, Outcomes, Packed, TaskFilter, TaskRecord};
 
 /// The scheduler, on the controller's node.
 pub(crate) const SCHEDULER: ActorId = ActorId(1);
-/// The keeper of bundles, on the controller's node.
-pub(crate) const BUNDLES: ActorId = ActorId(2);
+/// The keeper of blobs, on the controller's node.
+pub(crate) const BLOBS: ActorId = ActorId(2);
 /// The client actor, on a client's node.
 pub(crate) const CLIENT: ActorId = ActorId(1);
 
@@ -76,6 +76,9 @@ pub(crate) struct JobHeader {
     pub subscription: u64,
     /// How many bytes of results may be under way to it.
     pub window_bytes: u64,
+    /// The value that the tasks share, beside their arguments. Headers on disk from before there was such a thing lack it.
+    #[serde(default)]
+    pub shared: Option<BlobHash>,
 }
 
 /// Why a submission was not taken. Nothing of it was kept.
@@ -87,6 +90,8 @@ pub(crate) enum SubmitRefusal {
     Invalid(String),
     /// The store cannot keep the job; the text says why, and what to do.
     NotKept(String),
+    /// The controller does not have the value that the job's tasks share, or has it no longer.
+    NoSharedValue,
 }
 
 /// Client to scheduler: abort these tasks. Answers how many were still waiting, and how many were at engines.
@@ -390,6 +395,8 @@ pub(crate) struct Dispatch {
     pub attempt: u32,
     pub function: Function,
     pub arguments: Packed,
+    /// The value that the job's tasks share.
+    pub shared: Option<BlobHash>,
 }
 remote_message!(Dispatch, "dispatch", 2, ());
 
@@ -430,48 +437,48 @@ pub(crate) struct Retracted {
 }
 remote_message!(Retracted, "retracted", ());
 
-/// Client to the keeper of bundles: do you need this one?
+/// Client to the keeper of blobs: do you need this one?
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct OfferBundle {
-    pub hash: BundleHash,
+pub(crate) struct OfferBlob {
+    pub hash: BlobHash,
     pub bytes: u64,
 }
-remote_message!(OfferBundle, "offer-bundle", Result<BundleState, String>);
+remote_message!(OfferBlob, "offer-blob", Result<BlobState, String>);
 
-/// What the keeper of bundles has of one.
+/// What the keeper of blobs has of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum BundleState {
+pub(crate) enum BlobState {
     /// All of it.
     Present,
     /// Nothing: send it, from the start.
     Wanted,
 }
 
-/// Client to the keeper of bundles: the next part. Parts come one by one, in order.
+/// Client to the keeper of blobs: the next part. Parts come one by one, in order.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct BundlePart {
-    pub hash: BundleHash,
+pub(crate) struct BlobPart {
+    pub hash: BlobHash,
     pub offset: u64,
     pub data: Bytes,
     /// Whether it is the last: then the hash is checked before the answer.
     pub last: bool,
 }
-remote_message!(BundlePart, "bundle-part", Result<(), String>);
+remote_message!(BlobPart, "blob-part", Result<(), String>);
 
-/// Engine node to the keeper of bundles: send me a part.
+/// Engine node to the keeper of blobs: send me a part.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct FetchBundle {
-    pub hash: BundleHash,
+pub(crate) struct FetchBlob {
+    pub hash: BlobHash,
     pub offset: u64,
     /// At most so many bytes.
     pub bytes_max: u32,
 }
-remote_message!(FetchBundle, "fetch-bundle", Result<FetchedPart, String>);
+remote_message!(FetchBlob, "fetch-blob", Result<FetchedPart, String>);
 
-/// A part of a bundle.
+/// A part of a blob.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FetchedPart {
-    /// How long the whole bundle is.
-    pub bundle_bytes: u64,
+    /// How long the whole blob is.
+    pub blob_bytes: u64,
     pub data: Bytes,
 }

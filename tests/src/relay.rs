@@ -34,6 +34,7 @@ struct Shared {
     loss_percent: u64,
     seed: u64,
     seen: AtomicU64,
+    seen_bytes: AtomicU64,
     lost: AtomicU64,
     ended: AtomicBool,
 }
@@ -46,8 +47,9 @@ impl Relay {
     pub fn new(target: SocketAddr, delay: Duration, loss_percent: u64, seed: u64) -> Self {
         let socket = socket();
         let address = socket.local_addr().expect("bound");
-        let [seen, lost] = [0, 0].map(AtomicU64::new);
-        let shared = Arc::new(Shared { target, delay, loss_percent, seed, seen, lost, ended: AtomicBool::new(false) });
+        let [seen, seen_bytes, lost] = [0, 0, 0].map(AtomicU64::new);
+        let shared =
+            Arc::new(Shared { target, delay, loss_percent, seed, seen, seen_bytes, lost, ended: AtomicBool::new(false) });
         let used = shared.clone();
         Self { address, shared, thread: Some(thread::spawn(move || forward(&socket, &used))) }
     }
@@ -60,6 +62,11 @@ impl Relay {
     /// How many datagrams it has seen, and how many of them it has lost.
     pub fn counts(&self) -> (u64, u64) {
         (self.shared.seen.load(Relaxed), self.shared.lost.load(Relaxed))
+    }
+
+    /// How many bytes the datagrams had that it has seen.
+    pub fn bytes(&self) -> u64 {
+        self.shared.seen_bytes.load(Relaxed)
     }
 }
 
@@ -115,6 +122,7 @@ fn each_datagram(socket: &UdpSocket, shared: &Shared, mut take: impl FnMut(Socke
     while !shared.ended.load(Relaxed) {
         // A timeout, or the news that an earlier datagram has found nobody.
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+        shared.seen_bytes.fetch_add(length as u64, Relaxed);
         if !shared.loses() {
             take(from, buffer[..length].to_vec());
         }

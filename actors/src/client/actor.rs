@@ -18,10 +18,11 @@ use super::{
     job::Job,
     shared::Shared,
     submission::{Entry, PendingAbort, send_abort},
+    value::OwnValue,
 };
 use crate::error::Error;
 use crate::scheduler::SchedulerActor;
-use crate::task::{BundleHash, JobId};
+use crate::task::{BlobHash, BundleHash, JobId};
 use crate::wire::{AbortCounts, EnginesChanged, Results, SCHEDULER, SubmitRefusal, WatchEngines};
 
 /// How long the controller may take to answer anything else.
@@ -35,6 +36,10 @@ pub(crate) struct ClientActor {
     pub(super) bundle: BundleProgress,
     /// Jobs that wait for the bundle, in the order in which they were submitted, which is that of their numbers.
     pub(super) held: BTreeSet<u64>,
+    /// Jobs that wait until the value is sent that their tasks share.
+    pub(super) held_for_value: BTreeSet<u64>,
+    /// The value that is being sent.
+    pub(super) sending_value: Option<BlobHash>,
     /// Jobs that wait until fewer parts are under way.
     pub(super) crowded: VecDeque<u64>,
     pub(super) parts_in_flight: usize,
@@ -136,6 +141,8 @@ impl ClientActor {
             jobs: HashMap::new(),
             bundle: BundleProgress::NotSent,
             held: BTreeSet::new(),
+            held_for_value: BTreeSet::new(),
+            sending_value: None,
             crowded: VecDeque::new(),
             parts_in_flight: 0,
             flush_waiters: Vec::new(),
@@ -184,6 +191,7 @@ impl Handler<ControllerUp> for ClientActor {
                 again.push_back(part);
             }
             if let Some(entry) = self.jobs.get_mut(&number) {
+                entry.value.iter_mut().for_each(OwnValue::link_lost);
                 again.append(&mut entry.unsent);
                 entry.unsent = again;
                 if entry.opened && !entry.dead {

@@ -6,7 +6,7 @@ use engineroom_runtime::net::link::INLINE_BYTES_MAX;
 
 use crate::code::Bundle;
 use crate::error::Error;
-use crate::task::{Packed, PackedBuilder};
+use crate::task::{BlobHash, Packed, PackedBuilder};
 use crate::wire::JobHeader;
 
 /// How many bytes of arguments travel in one message, so that it does not travel as bulk, which keeps no order. One argument
@@ -63,6 +63,13 @@ impl Part {
 impl Feed {
     pub fn new(header: JobHeader) -> Self {
         Self { header: Some(header), ..Self::default() }
+    }
+
+    /// The tasks share this value.
+    pub fn share(&mut self, value: BlobHash) {
+        if let Some(header) = self.header.as_mut() {
+            header.shared = Some(value);
+        }
     }
 
     /// One to which nothing is added.
@@ -172,6 +179,7 @@ mod tests {
             label: None,
             subscription: 1,
             window_bytes: 1,
+            shared: None,
         })
     }
 

@@ -10,6 +10,7 @@ use std::{
 use super::{
     feed::{Feed, Part},
     received::{Acknowledgement, Received},
+    value::SharedValue,
 };
 use crate::error::Error;
 use crate::task::JobId;
@@ -32,6 +33,8 @@ pub(crate) struct Job {
 #[derive(Debug)]
 struct State {
     feed: Feed,
+    /// What the tasks share, until the actor takes it.
+    value: Option<SharedValue>,
     received: Received,
     acknowledgement: Acknowledgement,
     /// The actor has been told that there is something to do.
@@ -87,6 +90,7 @@ impl Job {
     fn with(id: JobId, number: u64, feed: Feed, failure: Option<Error>, asked: u64) -> Self {
         let state = State {
             feed,
+            value: None,
             received: Received::default(),
             acknowledgement: Acknowledgement::default(),
             notified: false,
@@ -98,6 +102,18 @@ impl Job {
             asked,
         };
         Self { id, number, state: Mutex::new(state), released: Condvar::new() }
+    }
+
+    /// The tasks share this value. To be said before the job is handed to the actor.
+    pub fn share(&self, value: SharedValue) {
+        let mut state = self.lock();
+        state.feed.share(value.hash);
+        state.value = Some(value);
+    }
+
+    /// What the tasks share, the first time.
+    pub fn take_value(&self) -> Option<SharedValue> {
+        self.lock().value.take()
     }
 
     /// Adds a task with this encoded argument; its index.

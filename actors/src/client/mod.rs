@@ -12,6 +12,7 @@ mod shared;
 mod stream;
 mod submission;
 mod upload;
+mod value;
 mod view;
 mod wait;
 

@@ -14,6 +14,7 @@ use super::{
     feed::Part,
     job::{Job, WINDOW_BYTES},
     upload,
+    value::OwnValue,
 };
 use crate::code::Bundle;
 use crate::error::Error;
@@ -43,6 +44,8 @@ pub(super) struct Entry {
     pub in_flight: VecDeque<Part>,
     /// Sent by a link that was lost, or not taken by one that was full: to be sent again, oldest first.
     pub unsent: VecDeque<Part>,
+    /// What its tasks share, until the controller knows the job.
+    pub value: Option<OwnValue>,
     /// The controller has acknowledged a part, so that it knows the job.
     pub opened: bool,
     /// The controller refused the job, or does not know it.
@@ -64,6 +67,7 @@ pub(super) struct PendingAbort {
 impl Entry {
     pub fn new(job: Arc<Job>, ranges: Option<Vec<(u32, u32)>>) -> Self {
         Self {
+            value: job.take_value().map(OwnValue::new),
             job,
             in_flight: VecDeque::new(),
             unsent: VecDeque::new(),
@@ -125,6 +129,15 @@ impl ClientActor {
             if !entry.opened && entry.needs_bundle() && self.bundle != BundleProgress::Present {
                 self.held.insert(number);
                 return self.send_bundle(link, context);
+            }
+            if let Some(value) = &entry.value {
+                if value.is_due() {
+                    return self.send_value(number, link, context);
+                }
+                // The part that opens the job goes first, and alone: it may be refused, and come again after the value.
+                if !entry.in_flight.is_empty() {
+                    return;
+                }
             }
             if crowd {
                 if !std::mem::replace(&mut entry.crowded, true) {
@@ -247,7 +260,18 @@ impl ClientActor {
         let Some(part) = self.landed(number) else { return };
         let Some(entry) = self.jobs.get_mut(&number) else { return };
         match answer {
-            Ok(Ok(())) => entry.opened = true,
+            Ok(Ok(())) => {
+                entry.opened = true;
+                entry.value = None;
+            }
+            Ok(Err(SubmitRefusal::NoSharedValue)) if entry.value.as_mut().is_some_and(OwnValue::refused) => {
+                entry.unsent.push_front(part);
+            }
+            Ok(Err(SubmitRefusal::NoSharedValue)) => {
+                let text = "the controller does not have the value that the tasks share, or has dropped it since their job has ended: \
+                            submit them anew, with the value";
+                self.fail(number, Error::Submit(text.into()));
+            }
             Ok(Err(SubmitRefusal::UnknownJob)) => {
                 let job = entry.job.id;
                 self.fail(number, Error::UnknownJob(job));
@@ -279,6 +303,7 @@ impl ClientActor {
         while self.landed(number).is_some() {}
         if let Some(entry) = self.jobs.get_mut(&number) {
             entry.dead = true;
+            entry.value = None;
             entry.unsent.clear();
             entry.job.fail(error);
         }

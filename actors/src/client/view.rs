@@ -14,6 +14,7 @@ use super::{
     async_result::{AsyncResult, One, notify},
     job::{Job, WINDOW_BYTES},
     lazy::{LazyMap, OUTSTANDING_MAX},
+    value::SharedValue,
 };
 use crate::code::{Bundle, Function, FunctionError, TaskName, encode, target};
 use crate::engine::worker::was_initialised;
@@ -34,7 +35,8 @@ struct Options {
 /// Sends each task to an engine that is free. Clones share nothing but the client.
 ///
 /// Functions are `fn` items or closures that capture nothing. They need no registration: this very program travels to the
-/// engines, once, and is found again there. Whatever else a task needs is its argument.
+/// engines, once, and is found again there. Whatever else a task needs is its argument, or, if all tasks need the same, a value
+/// that they share: see [`map_with`](Self::map_with).
 pub struct LoadBalancedView {
     client: Client,
     options: Options,
@@ -119,6 +121,52 @@ impl LoadBalancedView {
         self.map_function(travelling(|bundle| Function::of_program_fallible(function, bundle)), inputs)
     }
 
+    /// Calls `function` with `shared` and each of the inputs. For what all tasks need and is large: a graph, a model, a table.
+    ///
+    /// The value travels once to the controller and once to each engine node, however many tasks and engines there are, and each
+    /// worker decodes it once. Its encoded form may have up to 1 GiB. The controller keeps it on disk as long as the job has not
+    /// ended; after that the least recently used values make room for others, and tasks of jobs whose value has gone cannot be
+    /// submitted again by their ids.
+    ///
+    /// A worker hands the same value to one task after the other: with interior mutability, one would see what another left.
+    ///
+    /// ```no_run
+    /// # use engineroom::prelude::*;
+    /// # let client = Client::connect(Profile::default())?;
+    /// let words: Vec<String> = std::fs::read_to_string("words").unwrap().lines().map(String::from).collect();
+    /// let found = client
+    ///     .load_balanced_view()
+    ///     .map_with(&words, |words, text: String| words.contains(&text), ["engine", "room"].map(String::from));
+    /// println!("{:?}", found.get()?);
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    pub fn map_with<S, F, A, R, I>(&self, shared: &S, function: F, inputs: I) -> AsyncResult<R>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), Vec::new());
+        submit(&self.client, sharing(job, shared), inputs)
+    }
+
+    /// As [`map_with`](Self::map_with), for a function that can fail: an `Err` is a task that has no value, and the others have
+    /// theirs.
+    pub fn try_map_with<S, F, A, R, E, I>(&self, shared: &S, function: F, inputs: I) -> AsyncResult<R>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let job = self.job(travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)), Vec::new());
+        submit(&self.client, sharing(job, shared), inputs)
+    }
+
     /// As [`map`](Self::map), for a task that engines offer by name.
     pub fn map_named<A: Serialize, R, I: IntoIterator<Item = A>>(&self, name: TaskName<A, R>, inputs: I) -> AsyncResult<R> {
         self.map_function(Ok(Function::named(name.as_str())), inputs)
@@ -145,6 +193,20 @@ impl LoadBalancedView {
     {
         let job = self.job(travelling(|bundle| Function::of_program(function, bundle)), Vec::new());
         LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
+    }
+
+    /// As [`map_lazy`](Self::map_lazy), with a value that the tasks share: see [`map_with`](Self::map_with).
+    pub fn map_lazy_with<S, F, A, R, I>(&self, shared: &S, function: F, inputs: I) -> LazyMap<R>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), Vec::new());
+        LazyMap::start(self.client.clone(), sharing(job, shared), inputs.into_iter(), self.outstanding_max)
     }
 
     /// Calls `function` once, on whichever engine is free. Blocks only while much more is waiting to be sent than the network
@@ -275,14 +337,33 @@ impl DirectView {
         I: IntoIterator<Item = A>,
     {
         let inputs: Vec<A> = inputs.into_iter().collect();
-        let function = travelling(|bundle| Function::of_program(function, bundle));
-        let parts = u32::try_from(inputs.len()).map(|count| parts(&self.engines, count));
-        let parts = parts.map_err(|_| Error::Submit(format!("{} inputs are more than a job may have", inputs.len())));
+        let job = self.job(travelling(|bundle| Function::of_program(function, bundle)), inputs.len());
+        submit(&self.client, job, inputs)
+    }
+
+    /// As [`map`](Self::map), with a value that the tasks share: see [`LoadBalancedView::map_with`].
+    pub fn map_with<S, F, A, R, I>(&self, shared: &S, function: F, inputs: I) -> AsyncResult<R>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        I: IntoIterator<Item = A>,
+    {
+        let inputs: Vec<A> = inputs.into_iter().collect();
+        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), inputs.len());
+        submit(&self.client, sharing(job, shared), inputs)
+    }
+
+    /// A job of so many tasks, of which each engine gets one part.
+    fn job(&self, function: Result<Function>, tasks: usize) -> Job {
+        let parts = u32::try_from(tasks).map(|count| parts(&self.engines, count));
+        let parts = parts.map_err(|_| Error::Submit(format!("{tasks} inputs are more than a job may have")));
         let (function, parts) = match parts {
             Ok(parts) => (function, parts),
             Err(error) => (Err(error), Vec::new()),
         };
-        submit(&self.client, new_job(&self.client, &self.options, function, parts), inputs)
+        new_job(&self.client, &self.options, function, parts)
     }
 }
 
@@ -321,8 +402,20 @@ fn new_job(client: &Client, options: &Options, function: Result<Function>, direc
     let subscription = client.inner.shared.next_number();
     let target = if function.bundle().is_some() { target() } else { String::new() };
     let (chunk, label) = (options.chunk, options.label.clone());
-    let header = JobHeader { function, target, direct, chunk, label, subscription, window_bytes: WINDOW_BYTES };
+    let header = JobHeader { function, target, direct, chunk, label, subscription, window_bytes: WINDOW_BYTES, shared: None };
     Job::new(JobId::fresh(), subscription, header)
+}
+
+/// A job whose tasks share a value.
+fn sharing<S: Serialize>(job: Job, value: &S) -> Job {
+    if job.failure().is_some() {
+        return job;
+    }
+    match SharedValue::of(value) {
+        Ok(value) => job.share(value),
+        Err(error) => return Job::failed(error),
+    }
+    job
 }
 
 /// Hands a job to the client's actor.

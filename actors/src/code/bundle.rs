@@ -9,12 +9,11 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use super::Function;
+use super::{BLOB_BYTES_MAX, Function};
 use crate::task::BundleHash;
 
-/// The largest executable that travels, in bytes. Debug builds of large programs reach some hundred megabytes; what is
-/// larger would fill the caches of the engine nodes.
-pub(crate) const BUNDLE_BYTES_MAX: u64 = 1 << 30;
+/// The largest executable that travels, in bytes. Debug builds of large programs reach some hundred megabytes.
+const BUNDLE_BYTES_MAX: u64 = BLOB_BYTES_MAX;
 
 /// An executable and its hash.
 #[derive(Debug)]

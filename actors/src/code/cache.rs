@@ -1,10 +1,13 @@
-//! The directory in which a node keeps bundles.
+//! The directory in which a node keeps *blobs*: what is named by its content, programs and shared values.
 
 use std::{
     collections::HashMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,37 +16,52 @@ use std::{
     time::SystemTime,
 };
 
-use super::BUNDLE_BYTES_MAX;
-use crate::task::BundleHash;
+use crate::task::BlobHash;
 
-/// Bundles on disk, by hash. Holds at most a given number of bytes: to make room, the bundles that were used least
-/// recently go first, but never one that is pinned.
+/// The largest blob, in bytes: a program with its debug information, or a value that many tasks share. What is larger would
+/// fill the caches of the engine nodes.
+pub(crate) const BLOB_BYTES_MAX: u64 = 1 << 30;
+
+/// Blobs on disk, by hash. Holds at most a given number of bytes: to make room, the blobs that were used least recently go
+/// first, but never one that is pinned or held.
 ///
 /// Several processes may share a directory. They do not know of each other's pins, so one may drop what another has
-/// pinned; the other then finds the bundle missing and fetches it again. All methods block on the disk.
+/// pinned; the other then finds the blob missing and fetches it again. All methods but [`BlobCache::hold`] block on the disk.
 #[derive(Debug)]
-pub(crate) struct BundleCache {
+pub(crate) struct BlobCache {
     dir: PathBuf,
     bytes_max: u64,
-    entries: Mutex<HashMap<BundleHash, Entry>>,
+    entries: Mutex<HashMap<BlobHash, Entry>>,
+    /// Held while a blob is made available.
+    publishing: Mutex<()>,
 }
 
-/// Keeps a bundle in the cache for as long as it, or a clone of it, lives.
+/// Keeps a blob in the cache for as long as it, or a clone of it, lives.
 #[derive(Clone, Debug)]
-pub(crate) struct BundlePin {
-    /// Which bundle it is.
-    pub(crate) hash: BundleHash,
-    /// The executable file.
+pub(crate) struct BlobPin {
+    /// Which blob it is.
+    pub(crate) hash: BlobHash,
+    /// The file, which is executable.
     pub(crate) path: PathBuf,
-    // The cache counts the owners of this to see whether the bundle is pinned.
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// The same file, open: so it can be read even after another process has dropped it from the directory.
+    file: Arc<File>,
+    _hold: BlobHold,
+}
+
+/// As [`BlobPin`], for who does not read it.
+#[derive(Clone, Debug)]
+pub(crate) struct BlobHold {
+    // The cache counts the owners of this to see whether the blob is held.
     _held: Arc<()>,
 }
 
-/// A bundle on its way into the cache. Dropped before [`Incoming::commit`], it leaves nothing.
+/// A blob on its way into the cache. Dropped before [`Incoming::commit`], it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    cache: Arc<BundleCache>,
-    hash: BundleHash,
+    cache: Arc<BlobCache>,
+    hash: BlobHash,
     bytes: u64,
     received: u64,
     hasher: blake3::Hasher,
@@ -56,7 +74,7 @@ pub(crate) struct Incoming {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// The system refuses.
-    #[error("{} cannot be used to keep programs: {source}", path.display())]
+    #[error("{} cannot be used to keep programs and shared values: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
@@ -71,31 +89,31 @@ pub enum CacheError {
         /// Its permissions.
         mode: u32,
     },
-    /// The bundle is larger than the cache, or than any bundle may be.
-    #[error("program {hash} has {bytes} bytes; at most {bytes_max} are accepted")]
+    /// The blob is larger than the cache, or than any blob may be.
+    #[error("{hash} has {bytes} bytes; at most {bytes_max} are accepted")]
     TooLarge {
-        /// The bundle.
-        hash: BundleHash,
+        /// The blob.
+        hash: BlobHash,
         /// Its length.
         bytes: u64,
         /// The largest that is accepted.
         bytes_max: u64,
     },
-    /// There is no room, because the bundles in the cache are in use.
-    #[error("there is no room for program {hash} of {bytes} bytes: the programs in {} are in use; allow it more bytes", path.display())]
+    /// There is no room, because the blobs in the cache are in use.
+    #[error("there is no room for {hash} of {bytes} bytes: what is in {} is in use by unfinished jobs; wait until some have ended", path.display())]
     Full {
-        /// The bundle.
-        hash: BundleHash,
+        /// The blob.
+        hash: BlobHash,
         /// Its length.
         bytes: u64,
         /// The cache's directory.
         path: PathBuf,
     },
     /// A part does not follow on the one before, or goes beyond the announced length.
-    #[error("program {hash} arrives out of order: bytes {offset}..{end} after {received} of {bytes}")]
+    #[error("{hash} arrives out of order: bytes {offset}..{end} after {received} of {bytes}")]
     OutOfOrder {
-        /// The bundle.
-        hash: BundleHash,
+        /// The blob.
+        hash: BlobHash,
         /// Where the part begins.
         offset: u64,
         /// Where it ends.
@@ -106,16 +124,16 @@ pub enum CacheError {
         bytes: u64,
     },
     /// The bytes are not those of that hash.
-    #[error("program {hash} arrived damaged: {received} of {bytes} bytes, with the hash {found}")]
+    #[error("{hash} arrived damaged: {received} of {bytes} bytes, with the hash {found}")]
     Damaged {
-        /// The bundle.
-        hash: BundleHash,
+        /// The blob.
+        hash: BlobHash,
         /// The announced length.
         bytes: u64,
         /// How much has arrived.
         received: u64,
         /// The hash of what has arrived.
-        found: BundleHash,
+        found: BlobHash,
     },
 }
 
@@ -126,10 +144,10 @@ struct Entry {
     held: Arc<()>,
 }
 
-/// The names of files that are not complete yet begin so.
+/// The names of files that are not complete yet, or are being removed, begin so.
 const INCOMING: &str = "incoming-";
 
-impl BundleCache {
+impl BlobCache {
     /// Opens the cache in `dir`, which is made if it does not exist, and drops what is beyond `bytes_max`. Removes
     /// what an earlier process left half done.
     ///
@@ -156,45 +174,51 @@ impl BundleCache {
                 entries.insert(hash, Entry { bytes: metadata.len(), used, held: Arc::new(()) });
             }
         }
-        let cache = Self { dir: dir.into(), bytes_max, entries: Mutex::new(entries) };
-        cache.make_room(&mut cache.lock(), 0);
+        let cache = Self { dir: dir.into(), bytes_max, entries: Mutex::new(entries), publishing: Mutex::default() };
+        // Nothing is in use yet, so that there is room for nothing more.
+        let dropped = cache.make_room(&mut cache.lock(), 0);
+        remove(dropped.unwrap_or_default());
         Ok(Arc::new(cache))
     }
 
-    /// Whether the bundle is there.
-    pub(crate) fn contains(&self, hash: BundleHash) -> bool {
+    /// Keeps a blob in the cache until the hold is dropped, if it is there as far as is known. Does not touch the disk.
+    pub(crate) fn hold(&self, hash: BlobHash) -> Option<BlobHold> {
+        self.lock().get(&hash).map(|entry| BlobHold { _held: Arc::clone(&entry.held) })
+    }
+
+    /// Whether the blob is there.
+    pub(crate) fn contains(&self, hash: BlobHash) -> bool {
         self.pin(hash).is_some()
     }
 
-    /// The bundle, if it is there, kept until the pin is dropped.
-    pub(crate) fn pin(&self, hash: BundleHash) -> Option<BundlePin> {
+    /// The blob, if it is there, kept until the pin is dropped.
+    pub(crate) fn pin(&self, hash: BlobHash) -> Option<BlobPin> {
         self.pin_in(&mut self.lock(), hash)
     }
 
     #[cfg(test)]
-    /// The bytes of all bundles that are there.
+    /// The bytes of all blobs that are there.
     pub(crate) fn bytes(&self) -> u64 {
         self.lock().values().map(|entry| entry.bytes).sum()
     }
 
-    /// Begins to take in a bundle of `bytes` bytes.
+    /// Begins to take in a blob of `bytes` bytes.
     ///
     /// # Errors
     /// When it is too large, or no file can be made.
-    pub(crate) fn begin(self: &Arc<Self>, hash: BundleHash, bytes: u64) -> Result<Incoming, CacheError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let bytes_max = self.bytes_max.min(BUNDLE_BYTES_MAX);
+    pub(crate) fn begin(self: &Arc<Self>, hash: BlobHash, bytes: u64) -> Result<Incoming, CacheError> {
+        let bytes_max = self.bytes_max.min(BLOB_BYTES_MAX);
         if bytes > bytes_max {
             return Err(CacheError::TooLarge { hash, bytes, bytes_max });
         }
-        let path = self.dir.join(format!("{INCOMING}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        let path = self.passing_path();
         let wrap = |source| CacheError::Io { path: path.clone(), source };
         let file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&path).map_err(wrap)?;
         file.lock().map_err(wrap)?;
         Ok(Incoming { cache: Arc::clone(self), hash, bytes, received: 0, hasher: blake3::Hasher::new(), file, path })
     }
 
-    fn pin_in(&self, entries: &mut HashMap<BundleHash, Entry>, hash: BundleHash) -> Option<BundlePin> {
+    fn pin_in(&self, entries: &mut HashMap<BlobHash, Entry>, hash: BlobHash) -> Option<BlobPin> {
         let entry = entries.get_mut(&hash)?;
         let path = self.path(hash);
         let Ok(file) = File::open(&path) else {
@@ -203,32 +227,63 @@ impl BundleCache {
             return None;
         };
         entry.used = SystemTime::now();
-        // So that the order of use outlives this process. If it cannot be kept, a bundle is merely dropped too early.
+        // So that the order of use outlives this process. If it cannot be kept, a blob is merely dropped too early.
         let _ = file.set_modified(entry.used);
-        Some(BundlePin { hash, path, _held: Arc::clone(&entry.held) })
+        let bytes = entry.bytes;
+        Some(BlobPin { hash, path, bytes, file: Arc::new(file), _hold: BlobHold { _held: Arc::clone(&entry.held) } })
     }
 
-    /// Drops bundles, least recently used first, until `bytes` more fit. Whether they do.
-    fn make_room(&self, entries: &mut HashMap<BundleHash, Entry>, bytes: u64) -> bool {
-        let mut total: u64 = entries.values().map(|entry| entry.bytes).sum();
-        while total.saturating_add(bytes) > self.bytes_max {
-            let idle = entries.iter().filter(|(_, entry)| Arc::strong_count(&entry.held) == 1);
-            let Some((&hash, entry)) = idle.min_by_key(|(_, entry)| entry.used) else { return false };
-            total -= entry.bytes;
-            // A file that cannot be removed will be found again when the cache is next opened.
-            let _ = fs::remove_file(self.path(hash));
-            entries.remove(&hash);
+    /// Drops blobs, least recently used first, so that `bytes` more fit; none, and `None`, if that cannot be. The caller has to
+    /// [`remove`] the files, without the lock: to remove a long one takes longer than others may wait.
+    fn make_room(&self, entries: &mut HashMap<BlobHash, Entry>, bytes: u64) -> Option<Vec<PathBuf>> {
+        let total: u64 = entries.values().map(|entry| entry.bytes).sum();
+        let mut excess = total.saturating_add(bytes).saturating_sub(self.bytes_max);
+        let mut idle: Vec<_> = entries.iter().filter(|(_, entry)| Arc::strong_count(&entry.held) == 1).collect();
+        idle.sort_unstable_by_key(|(_, entry)| entry.used);
+        let mut chosen = Vec::new();
+        for (hash, entry) in idle.into_iter() {
+            if excess == 0 {
+                break;
+            }
+            excess = excess.saturating_sub(entry.bytes);
+            chosen.push(*hash);
         }
-        true
+        if excess > 0 {
+            return None;
+        }
+        let drop_one = |hash: BlobHash| {
+            entries.remove(&hash);
+            let passing = self.passing_path();
+            // A file that cannot be moved will be found again when the cache is next opened.
+            fs::rename(self.path(hash), &passing).ok().map(|()| passing)
+        };
+        Some(chosen.into_iter().filter_map(drop_one).collect())
     }
 
-    fn path(&self, hash: BundleHash) -> PathBuf {
+    /// A fresh name for a file that comes or goes.
+    fn passing_path(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.dir.join(format!("{INCOMING}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn path(&self, hash: BlobHash) -> PathBuf {
         self.dir.join(hash.to_string())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<BundleHash, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<BlobHash, Entry>> {
         // Each change under the lock is a single insertion or removal, so a panic leaves nothing half done.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BlobPin {
+    /// Under which name this process and its workers read the file, as long as the pin lives.
+    pub(crate) fn readable_path(&self) -> PathBuf {
+        if cfg!(target_os = "linux") {
+            // By the descriptor, which is of use after the file has lost its name.
+            return format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd()).into();
+        }
+        self.path.clone()
     }
 }
 
@@ -249,13 +304,13 @@ impl Incoming {
         Ok(())
     }
 
-    /// Checks the bundle and makes it available.
+    /// Checks the blob and makes it available; from then on it outlives a power failure.
     ///
     /// # Errors
     /// When a part is missing or the hash is another, when there is no room, or the disk fails. The cache is then as if
-    /// the bundle had never come.
-    pub(crate) fn commit(self) -> Result<BundlePin, CacheError> {
-        let found = BundleHash(self.hasher.finalize().into());
+    /// the blob had never come.
+    pub(crate) fn commit(self) -> Result<BlobPin, CacheError> {
+        let found = BlobHash(self.hasher.finalize().into());
         let (cache, hash, bytes, received) = (&self.cache, self.hash, self.bytes, self.received);
         if found != hash || received != bytes {
             return Err(CacheError::Damaged { hash, bytes, received, found });
@@ -263,19 +318,20 @@ impl Incoming {
         let wrap = |source| CacheError::Io { path: self.path.clone(), source };
         // A file under its final name is trusted from then on, so it must not be empty after a power failure.
         self.file.sync_all().map_err(wrap)?;
-        let mut entries = cache.lock();
-        if let Some(pin) = cache.pin_in(&mut entries, hash) {
+        // One after the other, so that the room that was made is there for whom it was made. The lock guards no data.
+        let _turn = cache.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pin) = cache.pin(hash) {
             // It came twice at the same time. The first stays: it may be pinned.
             return Ok(pin);
         }
-        if !cache.make_room(&mut entries, bytes) {
-            return Err(CacheError::Full { hash, bytes, path: cache.dir.clone() });
-        }
-        let path = cache.path(hash);
-        fs::rename(&self.path, &path).map_err(wrap)?;
-        let held = Arc::new(());
-        entries.insert(hash, Entry { bytes, used: SystemTime::now(), held: Arc::clone(&held) });
-        Ok(BundlePin { hash, path, _held: held })
+        let dropped = cache.make_room(&mut cache.lock(), bytes);
+        remove(dropped.ok_or_else(|| CacheError::Full { hash, bytes, path: cache.dir.clone() })?);
+        fs::rename(&self.path, cache.path(hash)).map_err(wrap)?;
+        // Nor must its name be lost, once others can find it.
+        File::open(&cache.dir).and_then(|dir| dir.sync_all()).map_err(wrap)?;
+        let mut entries = cache.lock();
+        entries.insert(hash, Entry { bytes, used: SystemTime::now(), held: Arc::new(()) });
+        cache.pin_in(&mut entries, hash).ok_or_else(|| wrap(io::ErrorKind::NotFound.into()))
     }
 }
 
@@ -283,6 +339,13 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         // After a commit the file has another name, and there is nothing to remove.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes files that the cache has dropped. One that stays is removed when the cache is next opened.
+fn remove(dropped: Vec<PathBuf>) {
+    for path in dropped {
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -296,9 +359,9 @@ fn remove_leftover(path: &Path) {
     }
 }
 
-fn hash_from_name(name: &str) -> Option<BundleHash> {
+fn hash_from_name(name: &str) -> Option<BlobHash> {
     let hash = blake3::Hash::from_hex(name).ok()?;
-    let hash = BundleHash(hash.into());
+    let hash = BlobHash(hash.into());
     // Refuses capital letters, which the cache never writes.
     (hash.to_string() == name).then_some(hash)
 }

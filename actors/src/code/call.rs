@@ -1,6 +1,11 @@
 //! How a value becomes bytes, and how a call is made from bytes to bytes.
 
-use std::{any::type_name, fmt, sync::Arc};
+use std::{
+    any::type_name,
+    fmt,
+    io::{self, Read, Write},
+    sync::Arc,
+};
 
 use rmp_serde::{Deserializer, Serializer, decode, encode};
 use serde::{
@@ -8,10 +13,12 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
+use super::Shared;
 use crate::task::Cause;
 
-/// A function as a worker calls it: decodes the argument, appends the encoded result. It may panic.
-pub(crate) type Callable = Arc<dyn Fn(&[u8], &mut Vec<u8>) -> Result<(), Cause> + Send + Sync>;
+/// A function as a worker calls it: with what the tasks of its job share, decodes the argument and appends the encoded result. It
+/// may panic.
+pub(crate) type Callable = Arc<dyn Fn(&Shared, &[u8], &mut Vec<u8>) -> Result<(), Cause> + Send + Sync>;
 
 /// Bytes that are not the value that was expected.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +29,23 @@ pub(crate) enum DecodeError {
     /// The bytes go on after the value.
     #[error("there are bytes after the end of the value")]
     Trailing,
+    /// They cannot be read on.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+}
+
+/// A value that has no bytes.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EncodeError {
+    /// Its `Serialize` fails.
+    #[error(transparent)]
+    Failed(#[from] encode::Error),
+    /// It has too many.
+    #[error("it has more than {bytes_max} bytes")]
+    TooLong {
+        /// How many it may have.
+        bytes_max: usize,
+    },
 }
 
 /// Appends `value` to `out` as MessagePack.
@@ -35,6 +59,42 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Res
     value.serialize(&mut Serializer::new(out).with_struct_map())
 }
 
+/// As [`encode`], for a value that may be too long; it is not encoded to its end then.
+///
+/// # Errors
+/// When the value's `Serialize` fails, or it has more than `bytes_max` bytes.
+pub(crate) fn encode_bounded<T: Serialize + ?Sized>(value: &T, bytes_max: usize) -> Result<Vec<u8>, EncodeError> {
+    let mut out = Bounded { bytes: Vec::new(), bytes_max, exceeded: false };
+    let encoded = value.serialize(&mut Serializer::new(&mut out).with_struct_map());
+    if out.exceeded {
+        return Err(EncodeError::TooLong { bytes_max });
+    }
+    encoded?;
+    Ok(out.bytes)
+}
+
+/// Takes in a bounded number of bytes.
+struct Bounded {
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    exceeded: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        if part.len() > self.bytes_max - self.bytes.len() {
+            self.exceeded = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Decodes what [`encode`] wrote.
 ///
 /// # Errors
@@ -46,6 +106,19 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     match serde::Deserialize::deserialize(&mut decoder) {
         Err(decode::Error::InvalidMarkerRead(_)) => Ok(value),
         Ok(IgnoredAny) | Err(_) => Err(DecodeError::Trailing),
+    }
+}
+
+/// As [`decode`], without having all of the bytes in memory.
+///
+/// # Errors
+/// When the bytes are not exactly one value of that type, or cannot be read.
+pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Read) -> Result<T, DecodeError> {
+    let mut decoder = Deserializer::new(bytes);
+    let value = T::deserialize(&mut decoder)?;
+    match decoder.get_mut().read(&mut [0])? {
+        0 => Ok(value),
+        _ => Err(DecodeError::Trailing),
     }
 }
 
@@ -137,12 +210,23 @@ mod tests {
         assert!(decode::<(u32, String)>(&good).is_ok());
         for end in 0..good.len() {
             assert!(matches!(decode::<(u32, String)>(&good[..end]), Err(DecodeError::Wrong(_))), "cut at {end}");
+            assert!(matches!(decode_from::<(u32, String)>(&good[..end]), Err(DecodeError::Wrong(_))), "cut at {end}");
         }
         for extra in [0x00, 0xc0, 0xc1, 0xd9, 0xff] {
             let long = [&good[..], &[extra]].concat();
             assert!(matches!(decode::<(u32, String)>(&long), Err(DecodeError::Trailing)), "{extra:#x} after the end");
+            assert!(matches!(decode_from::<(u32, String)>(&long[..]), Err(DecodeError::Trailing)), "{extra:#x} after the end");
         }
         assert!(matches!(decode::<u32>(&good), Err(DecodeError::Wrong(_))));
+    }
+
+    #[test]
+    fn what_is_too_long_is_not_encoded() {
+        let value = vec!["text".to_string(); 1000];
+        let whole = bytes(&value);
+        assert_eq!(encode_bounded(&value, whole.len()).unwrap(), whole);
+        let error = encode_bounded(&value, whole.len() - 1).unwrap_err();
+        assert!(matches!(error, EncodeError::TooLong { bytes_max } if bytes_max == whole.len() - 1), "{error}");
     }
 
     #[test]

@@ -78,6 +78,35 @@ impl Function {
         Self::at(trampoline::fallible(function), type_name::<F>(), bundle)
     }
 
+    /// As [`of_program`](Self::of_program), for a function that also takes what the tasks of its job share.
+    ///
+    /// # Errors
+    /// When the function's code is not part of the executable itself.
+    pub(crate) fn of_program_sharing<F, S, A, R>(function: F, bundle: BundleHash) -> Result<Self, FunctionError>
+    where
+        F: Fn(&S, A) -> R + Copy + Send + 'static,
+        S: DeserializeOwned + Send + Sync + 'static,
+        A: DeserializeOwned,
+        R: Serialize,
+    {
+        Self::at(trampoline::sharing(function), type_name::<F>(), bundle)
+    }
+
+    /// As [`of_program_sharing`](Self::of_program_sharing); an `Err` of the function fails the task.
+    ///
+    /// # Errors
+    /// When the function's code is not part of the executable itself.
+    pub(crate) fn of_program_sharing_fallible<F, S, A, R, E>(function: F, bundle: BundleHash) -> Result<Self, FunctionError>
+    where
+        F: Fn(&S, A) -> Result<R, E> + Copy + Send + 'static,
+        S: DeserializeOwned + Send + Sync + 'static,
+        A: DeserializeOwned,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        Self::at(trampoline::sharing_fallible(function), type_name::<F>(), bundle)
+    }
+
     /// A task that the engines' programs have registered under a name.
     pub(crate) fn named(name: &str) -> Self {
         Self { reference: FunctionRef::Named { name: name.into() }, name: name.into() }
@@ -136,7 +165,7 @@ fn not_registered(tasks: &Tasks) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::{TaskName, decode, encode};
+    use crate::code::{SharedValues, TaskName, decode, encode};
 
     const HERE: BundleHash = BundleHash([1; 32]);
     const THERE: BundleHash = BundleHash([2; 32]);
@@ -152,7 +181,7 @@ mod tests {
         let callable = decode::<Function>(&bytes).unwrap().find(Some(HERE), tasks)?;
         let (mut bytes, mut result) = (Vec::new(), Vec::new());
         encode(&argument, &mut bytes).unwrap();
-        callable(&bytes, &mut result)?;
+        callable(&SharedValues::default().of_run(None), &bytes, &mut result)?;
         Ok(decode(&result).unwrap())
     }
 

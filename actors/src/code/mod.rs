@@ -5,13 +5,15 @@ mod cache;
 mod call;
 mod function;
 mod named;
+mod shared;
 #[allow(unsafe_code)]
 mod trampoline;
 
 pub use bundle::BundleError;
-pub(crate) use bundle::{BUNDLE_BYTES_MAX, Bundle, target};
+pub(crate) use bundle::{Bundle, target};
 pub use cache::CacheError;
-pub(crate) use cache::{BundleCache, BundlePin, Incoming};
-pub(crate) use call::{Callable, DecodeError, decode, encode};
+pub(crate) use cache::{BLOB_BYTES_MAX, BlobCache, BlobHold, BlobPin, Incoming};
+pub(crate) use call::{Callable, DecodeError, EncodeError, decode, encode, encode_bounded};
 pub(crate) use function::{Function, FunctionError, FunctionRef};
 pub use named::{TaskName, Tasks};
+pub(crate) use shared::{Shared, SharedFile, SharedValues};

@@ -87,7 +87,7 @@ impl Tasks {
         A: DeserializeOwned + 'static,
         R: Serialize + 'static,
     {
-        self.insert(name.name, Arc::new(move |argument, result| call(&function, argument, result)))
+        self.insert(name.name, Arc::new(move |_, argument, result| call(&function, argument, result)))
     }
 
     /// Adds a task that may return an error, which then is the outcome of the call.
@@ -101,7 +101,7 @@ impl Tasks {
         R: Serialize + 'static,
         E: fmt::Display + 'static,
     {
-        self.insert(name.name, Arc::new(move |argument, result| call_fallible(&function, argument, result)))
+        self.insert(name.name, Arc::new(move |_, argument, result| call_fallible(&function, argument, result)))
     }
 
     /// The names, in alphabetical order.
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        code::{decode, encode},
+        code::{SharedValues, decode, encode},
         task::Cause,
     };
 
@@ -148,7 +148,7 @@ mod tests {
     fn run(tasks: &Tasks, name: &str, argument: u32) -> Result<u32, Cause> {
         let (mut bytes, mut result) = (Vec::new(), Vec::new());
         encode(&argument, &mut bytes).unwrap();
-        tasks.find(name).unwrap()(&bytes, &mut result)?;
+        tasks.find(name).unwrap()(&SharedValues::default().of_run(None), &bytes, &mut result)?;
         Ok(decode(&result).unwrap())
     }
 

@@ -1,7 +1,8 @@
 //! Finds a function again in another process that runs the same executable. The only module with `unsafe` code.
 //!
 //! A *trampoline* is a function from bytes to bytes, made by the compiler for one function `F`: it decodes the argument,
-//! calls `F`, encodes the result. What travels is the distance, in bytes, from a fixed function, the anchor, to the
+//! calls `F`, encodes the result. All trampolines have one type, also those of functions that take a shared value beside the
+//! argument; the others leave it alone. What travels is the distance, in bytes, from a fixed function, the anchor, to the
 //! trampoline; the other process adds that distance to the address of its own anchor.
 //!
 //! # Why this is sound
@@ -21,7 +22,7 @@
 //! sending a program of its own (the role matrix keeps everybody else out), so a forged distance gains it nothing.
 //!
 //! **A value of `F` is made from nothing** ([`conjure`]). `F` has no size, which is asserted at compile time: it has no
-//! bytes that could be wrong. A value of `F` existed, because [`plain`] and [`fallible`] take one, so `F` is not
+//! bytes that could be wrong. A value of `F` existed, because [`plain`] and its like take one, so `F` is not
 //! uninhabited. `F: Copy` permits to have any number of values once there was one, and no `Drop` runs; `F: Send` permits to
 //! have them on another thread; `F: 'static` excludes types that stand for a borrow. Function items and closures without
 //! captures need no more than that.
@@ -34,11 +35,14 @@ use std::{fmt, ops::Range, path::Path, sync::OnceLock};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::call::{call, call_fallible};
+use super::{
+    Shared,
+    call::{call, call_fallible},
+};
 use crate::task::{BundleHash, Cause};
 
 /// A trampoline: decodes the argument, calls the function, appends the encoded result.
-pub(super) type Entry = fn(&[u8], &mut Vec<u8>) -> Result<(), Cause>;
+pub(super) type Entry = fn(&Shared, &[u8], &mut Vec<u8>) -> Result<(), Cause>;
 
 /// The trampoline of a function that returns its result. Does not compile for a function with captures.
 pub(super) fn plain<F, A, R>(_function: F) -> Entry
@@ -47,7 +51,7 @@ where
     A: DeserializeOwned,
     R: Serialize,
 {
-    |argument, result| call(conjure::<F>(), argument, result)
+    |_, argument, result| call(conjure::<F>(), argument, result)
 }
 
 /// The trampoline of a function that may return an error. Does not compile for a function with captures.
@@ -58,7 +62,36 @@ where
     R: Serialize,
     E: fmt::Display,
 {
-    |argument, result| call_fallible(conjure::<F>(), argument, result)
+    |_, argument, result| call_fallible(conjure::<F>(), argument, result)
+}
+
+/// As [`plain`], for a function that also takes what the tasks of its job share.
+pub(super) fn sharing<F, S, A, R>(_function: F) -> Entry
+where
+    F: Fn(&S, A) -> R + Copy + Send + 'static,
+    S: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+{
+    |shared, argument, result| {
+        let value = shared.get()?;
+        call(|own| conjure::<F>()(value, own), argument, result)
+    }
+}
+
+/// As [`fallible`], for a function that also takes what the tasks of its job share.
+pub(super) fn sharing_fallible<F, S, A, R, E>(_function: F) -> Entry
+where
+    F: Fn(&S, A) -> Result<R, E> + Copy + Send + 'static,
+    S: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+    E: fmt::Display,
+{
+    |shared, argument, result| {
+        let value = shared.get()?;
+        call_fallible(|own| conjure::<F>()(value, own), argument, result)
+    }
 }
 
 /// Where a trampoline lies relative to the anchor, or `None` when it is not part of the executable itself.
@@ -84,7 +117,7 @@ pub(super) fn resolve(bundle: BundleHash, offset: i64, own_bundle: BundleHash) -
 
 /// A value of a type that has no size.
 ///
-/// Private, and called only by trampolines, which only `plain` and `fallible` make: so there was a value of `F` once.
+/// Private, and called only by trampolines, which only `plain` and its like make: so there was a value of `F` once.
 fn conjure<F: Copy + Send + 'static>() -> F {
     const {
         assert!(size_of::<F>() == 0, "only fn items and closures that capture nothing travel; pass data as the argument");
@@ -130,7 +163,8 @@ fn code_range(maps: &str, program: &Path) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::{decode, encode};
+    use crate::code::{SharedFile, SharedValues, decode, encode};
+    use crate::task::BlobHash;
 
     const HERE: BundleHash = BundleHash([1; 32]);
 
@@ -147,7 +181,7 @@ mod tests {
         let entry = resolve(HERE, offset_of(entry).unwrap(), HERE).unwrap();
         let (mut bytes, mut result) = (Vec::new(), Vec::new());
         encode(&argument, &mut bytes).unwrap();
-        entry(&bytes, &mut result)?;
+        entry(&SharedValues::default().of_run(None), &bytes, &mut result)?;
         Ok(decode(&result).unwrap())
     }
 
@@ -159,6 +193,32 @@ mod tests {
         assert_eq!(run(plain(u32::count_ones), 7), Ok(3));
         assert_eq!(run(fallible(parse), "-5"), Ok(-5));
         assert!(matches!(run::<_, i32>(fallible(parse), "x"), Err(Cause::ReturnedError { .. })));
+    }
+
+    #[test]
+    fn functions_that_share_a_value_get_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bytes = Vec::new();
+        encode(&["no", "yes"], &mut bytes).unwrap();
+        let (path, hash) = (dir.path().join("value"), BlobHash(blake3::hash(&bytes).into()));
+        std::fs::write(&path, &bytes).unwrap();
+        let file = SharedFile { hash, path, bytes: bytes.len() as u64 };
+        let shared = SharedValues::default().of_run(Some(&file));
+        let run = |entry: Entry, argument: usize| {
+            let entry = resolve(HERE, offset_of(entry).unwrap(), HERE).unwrap();
+            let (mut bytes, mut result) = (Vec::new(), Vec::new());
+            encode(&argument, &mut bytes).unwrap();
+            entry(&shared, &bytes, &mut result)?;
+            Ok(decode::<String>(&result).unwrap())
+        };
+        let find = |words: &Vec<String>, at: usize| words.get(at).cloned().ok_or("there is none");
+        assert_eq!(run(sharing(|words: &Vec<String>, at: usize| words[at].clone()), 1), Ok("yes".to_string()));
+        assert_eq!(run(sharing_fallible(find), 0), Ok("no".to_string()));
+        assert!(matches!(run(sharing_fallible(find), 2), Err(Cause::ReturnedError { .. })));
+        assert!(matches!(
+            run(sharing(|number: &u64, at: usize| (number, at).1.to_string()), 2),
+            Err(Cause::WrongArgument { .. })
+        ));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A controller: the scheduler, the result stores and the keeper of bundles, on one node.
+//! A controller: the scheduler, the result stores and the keeper of blobs, on one node.
 
-mod bundles;
+mod blobs;
 mod renewal;
 mod uploads;
 
@@ -24,18 +24,18 @@ use engineroom_runtime::{
 };
 use futures_util::FutureExt;
 
-pub(crate) use self::bundles::BundleKeeper;
-use crate::code::{BundleCache, CacheError};
+pub(crate) use self::blobs::BlobKeeper;
+use crate::code::{BlobCache, CacheError};
 use crate::profile::{Profile, ProfileError};
 use crate::results::{MemoryLimits, Restored, ResultStore, Retention, Settle, Store, StoreError};
 use crate::scheduler::{Leaving, LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
 use crate::wire::{
-    Abort, AwaitEnd, BUNDLES, BundlePart, Draining, FetchBundle, FetchTasks, OfferBundle, Purge, PurgeOlder, QueryCluster,
-    QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
+    Abort, AwaitEnd, BLOBS, BlobPart, Draining, FetchBlob, FetchTasks, OfferBlob, Purge, PurgeOlder, QueryCluster, QueryStatus,
+    QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
 };
 
-/// How many bytes of bundles a controller keeps on disk; the least recently used go first.
-const BUNDLES_BYTES_MAX: u64 = 8 << 30;
+/// How many bytes of programs and shared values a controller keeps on disk; the least recently used go first.
+const BLOBS_BYTES_MAX: u64 = 8 << 30;
 
 /// The name of the database in the profile's `state/`.
 const STORE_FILE: &str = "store.sqlite";
@@ -101,7 +101,7 @@ pub enum ControllerError {
     /// The list of revoked certificates cannot be used.
     #[error(transparent)]
     Revocations(#[from] LedgerError),
-    /// The directory for bundles cannot be used.
+    /// The directory for programs and shared values cannot be used.
     #[error(transparent)]
     Bundles(#[from] CacheError),
     /// The node could not be started.
@@ -139,7 +139,7 @@ impl Controller {
         profile.create_dirs()?;
         let security = SecurityDir::open_or_create(profile.security_dir(), profile.name())?;
         let revocations = Revocations::load(&profile.security_dir())?;
-        let bundles = BundleCache::open(&profile.state_dir().join("bundles"), BUNDLES_BYTES_MAX)?;
+        let blobs = BlobCache::open(&profile.state_dir().join("bundles"), BLOBS_BYTES_MAX)?;
         let candidates = listen_candidates(config.listen, &profile.client_connection_file());
         let backend = match config.store {
             StoreConfig::Memory => None,
@@ -150,7 +150,7 @@ impl Controller {
         let setup = move |node: &Node| {
             node.refuse_revoked(revocations);
             renewal::keep_renewed(node, certificates);
-            set_up(node, stores, backend, bundles, &candidates)
+            set_up(node, stores, backend, blobs, &candidates)
         };
         let (node, listening) = NodeThread::start::<_, ControllerError>("engineroom-controller", identity, setup)?;
         let advertised = advertised(config.advertise.as_deref(), listening);
@@ -222,7 +222,7 @@ fn set_up(
     node: &Node,
     stores: usize,
     backend: Option<(Store, Restored)>,
-    bundles: Arc<BundleCache>,
+    blobs: Arc<BlobCache>,
     candidates: &[SocketAddr],
 ) -> Result<SocketAddr, ControllerError> {
     let cluster = node.identity().name.cluster().to_owned();
@@ -230,7 +230,9 @@ fn set_up(
     let settings =
         Settings { first_batch: restored.as_ref().map_or_else(first_batch, |found| found.first_batch), ..Settings::default() };
     // Their state cannot be made anew, so that none of them is restarted: a controller without one of them ends.
-    let scheduler = spawn_actor("scheduler", Restart::Never, move |_| SchedulerActor::new(cluster.clone(), settings.clone()));
+    let needed = blobs.clone();
+    let scheduler =
+        spawn_actor("scheduler", Restart::Never, move |_| SchedulerActor::new(cluster.clone(), settings.clone(), needed.clone()));
     let keeper = scheduler.addr();
     let store = |_| {
         let (keeper, on_disk) = (keeper.clone(), on_disk.clone());
@@ -249,8 +251,8 @@ fn set_up(
     let restored = restored.unwrap_or_default();
     scheduler.addr().do_send(UseStores { stores: stores.iter().map(ActorHandle::addr).collect(), restored });
     node.export(SCHEDULER, &scheduler);
-    let keeper = spawn_actor("keeper of bundles", Restart::Never, move |_| BundleKeeper::new(bundles.clone()));
-    node.export(BUNDLES, &keeper);
+    let keeper = spawn_actor("keeper of blobs", Restart::Never, move |_| BlobKeeper::new(blobs.clone()));
+    node.export(BLOBS, &keeper);
     for ended in stores.iter().map(ActorHandle::monitor) {
         end_with(ended);
     }
@@ -313,9 +315,9 @@ fn registry() -> Result<Registry, StartError> {
         .message::<ResultStore, Purge>(CLIENT)?
         .message::<ResultStore, PurgeOlder>(CLIENT)?
         .message::<ResultStore, QueryTasks>(CLIENT)?
-        .message::<BundleKeeper, OfferBundle>(CLIENT)?
-        .message::<BundleKeeper, BundlePart>(CLIENT)?
-        .message::<BundleKeeper, FetchBundle>(ENGINE)?
+        .message::<BlobKeeper, OfferBlob>(CLIENT)?
+        .message::<BlobKeeper, BlobPart>(CLIENT)?
+        .message::<BlobKeeper, FetchBlob>(ENGINE)?
         .message::<SchedulerActor, Register>(ENGINE)?
         .message::<SchedulerActor, Draining>(ENGINE)?
         .message::<SchedulerActor, Report>(ENGINE)?

@@ -1,19 +1,19 @@
-//! Which bundles are on their way here. Pure.
+//! Which blobs are on their way here. Pure.
 
 use std::collections::HashMap;
 
-use crate::task::BundleHash;
+use crate::task::BlobHash;
 
-/// How many bundles may be on their way here at once. Each is an open file; clients that find no room offer again.
+/// How many blobs may be on their way here at once. Each is an open file; clients that find no room offer again.
 pub(super) const UPLOADS_MAX: usize = 64;
 
-/// How many of them one link may have. A client needs one, for its own program; so that none can keep the others out.
+/// How many of them one link may have. A client needs two, for its own program and a shared value; so that none can keep the others out.
 pub(super) const UPLOADS_PER_LINK_MAX: usize = 4;
 
-/// The uploads of all links, by bundle and link: clients with one program do not meet. `L` is a link, `F` a file that grows.
+/// The uploads of all links, by blob and link: clients with one program do not meet. `L` is a link, `F` a file that grows.
 #[derive(Debug)]
 pub(super) struct Uploads<L, F> {
-    uploads: HashMap<(BundleHash, u64), Upload<L, F>>,
+    uploads: HashMap<(BlobHash, u64), Upload<L, F>>,
 }
 
 #[derive(Debug)]
@@ -30,19 +30,21 @@ impl<L, F> Default for Uploads<L, F> {
 }
 
 impl<L, F> Uploads<L, F> {
-    /// Keeps a place for a bundle from that link, in place of an upload of the same bundle by the same link, which is given up.
+    /// Keeps a place for a blob from that link, in place of an upload of the same blob by the same link, which is given up.
     ///
     /// # Errors
     /// When there is no room, or a part of that very upload is being written. Nothing has changed then.
-    pub fn reserve(&mut self, hash: BundleHash, link: u64, from: L) -> Result<(), String> {
+    pub fn reserve(&mut self, hash: BlobHash, link: u64, from: L) -> Result<(), String> {
         match self.uploads.get(&(hash, link)) {
-            Some(upload) if upload.file.is_none() => return Err("this program is being written: offer it again".into()),
+            Some(upload) if upload.file.is_none() => return Err("it is being written: offer it again".into()),
             Some(_) => {}
             None if self.uploads.len() >= UPLOADS_MAX => {
-                return Err("too many clients are sending programs right now: offer it again".into());
+                return Err("too many clients are sending programs or shared values right now: offer it again".into());
             }
             None if self.uploads.keys().filter(|(_, of)| *of == link).count() >= UPLOADS_PER_LINK_MAX => {
-                return Err(format!("a client sends {UPLOADS_PER_LINK_MAX} programs at once at most: offer it again"));
+                return Err(format!(
+                    "a client sends {UPLOADS_PER_LINK_MAX} programs and shared values at once at most: offer it again"
+                ));
             }
             None => {}
         }
@@ -51,12 +53,12 @@ impl<L, F> Uploads<L, F> {
     }
 
     /// The file of an upload, to be written to; its place is kept.
-    pub fn take(&mut self, hash: BundleHash, link: u64) -> Option<F> {
+    pub fn take(&mut self, hash: BlobHash, link: u64) -> Option<F> {
         self.uploads.get_mut(&(hash, link))?.file.take()
     }
 
     /// Ends what [`Uploads::reserve`] or [`Uploads::take`] began: with the file, if more of it is to come.
-    pub fn put(&mut self, hash: BundleHash, link: u64, file: Option<F>) {
+    pub fn put(&mut self, hash: BlobHash, link: u64, file: Option<F>) {
         match file {
             None => drop(self.uploads.remove(&(hash, link))),
             // Its place is gone when its link is: then it is dropped.
@@ -81,16 +83,16 @@ impl<L, F> Uploads<L, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::code::{BundleCache, Incoming};
+    use crate::code::{BlobCache, Incoming};
 
-    const ONE: BundleHash = BundleHash([1; 32]);
+    const ONE: BlobHash = BlobHash([1; 32]);
 
     #[test]
     fn two_clients_send_one_program_without_meeting() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = BundleCache::open(&dir.path().join("cache"), 1_000).unwrap();
+        let cache = BlobCache::open(&dir.path().join("cache"), 1_000).unwrap();
         let content = b"#! program";
-        let hash = BundleHash(blake3::hash(content).into());
+        let hash = BlobHash(blake3::hash(content).into());
         let mut uploads: Uploads<(), Incoming> = Uploads::default();
         for link in [1, 2] {
             uploads.reserve(hash, link, ()).unwrap();
@@ -119,7 +121,7 @@ mod tests {
         uploads.reserve(ONE, 1, ()).unwrap();
         uploads.put(ONE, 1, Some(7));
         assert_eq!(uploads.take(ONE, 2), None);
-        assert_eq!(uploads.take(BundleHash([2; 32]), 1), None);
+        assert_eq!(uploads.take(BlobHash([2; 32]), 1), None);
         assert_eq!(uploads.take(ONE, 1), Some(7));
         assert_eq!(uploads.take(ONE, 1), None, "it is being written");
         assert!(uploads.reserve(ONE, 1, ()).is_err(), "it is being written");
@@ -131,7 +133,7 @@ mod tests {
     #[test]
     fn uploads_have_bounds_and_end_with_their_link() {
         let mut uploads: Uploads<u64, u8> = Uploads::default();
-        let hash = |number: usize| BundleHash([number as u8; 32]);
+        let hash = |number: usize| BlobHash([number as u8; 32]);
         for number in 0..UPLOADS_PER_LINK_MAX {
             assert!(uploads.reserve(hash(number), 0, 0).is_ok());
         }

@@ -12,13 +12,13 @@ use tokio::sync::oneshot;
 
 use super::{
     holdings::{Held, Holdings},
-    host::{EngineHost, NeedBundle},
+    host::{EngineHost, NeedBlob},
     slot::{Slot, Step},
     worker::{self, EventSink, Reporting, RunError, Worker, WorkerEvent, WorkerExited},
 };
-use crate::code::{BundlePin, FunctionRef, Tasks};
+use crate::code::{BlobPin, FunctionRef, SharedFile, SharedValues, Tasks};
 use crate::scheduler::SchedulerActor;
-use crate::task::{BatchId, BundleHash, EngineId};
+use crate::task::{BatchId, BlobHash, BundleHash, EngineId};
 use crate::wire::{Dispatch, Report, Retract, Retracted, SCHEDULER, StopTasks};
 
 /// How many reports may be under way to the controller without its acknowledgement. Beyond it the engine starts nothing
@@ -49,8 +49,9 @@ const GONE_MAX: u32 = 3;
 pub(crate) enum WorkerSetup {
     /// A process of the bundle's own executable.
     Process,
-    /// A thread of this process, which has the functions of its own program and these named tasks.
-    Thread { bundle: Option<BundleHash>, tasks: Tasks },
+    /// A thread of this process, which has the functions of its own program and these named tasks. `values` is what the threads
+    /// of all engines keep of what jobs' tasks share.
+    Thread { bundle: Option<BundleHash>, tasks: Tasks, values: SharedValues },
 }
 
 /// One execution slot.
@@ -66,8 +67,10 @@ pub(crate) struct EngineActor {
     running_on: Option<u64>,
     /// So many workers in a row were gone before they took anything.
     gone: u32,
-    /// The running batch waits for this bundle.
-    awaited_bundle: Option<BundleHash>,
+    /// The running batch waits for this blob: its program, or what its tasks share.
+    awaited: Option<BlobHash>,
+    /// What the tasks of the last batch share that shared something, kept in the cache for the next one.
+    shared: Option<BlobPin>,
     /// What the controller does not have yet.
     holdings: Holdings,
     /// The controller has said by this link what it wants of what was stated to it.
@@ -82,7 +85,7 @@ pub(crate) struct EngineActor {
 struct Seat {
     number: u64,
     /// The program that it runs, kept in the cache meanwhile; `None` for the thread worker, which is one for all.
-    program: Option<BundlePin>,
+    program: Option<BlobPin>,
     worker: Worker,
 }
 
@@ -108,12 +111,12 @@ pub(crate) struct Resume {
 #[rtype(result = "()")]
 pub(crate) struct Disconnected;
 
-/// A bundle is here, or cannot be had.
+/// A blob is here, or cannot be had.
 #[derive(Clone, Message)]
 #[rtype(result = "()")]
-pub(crate) struct BundleReady {
-    pub hash: BundleHash,
-    pub bundle: Result<BundlePin, String>,
+pub(crate) struct BlobReady {
+    pub hash: BlobHash,
+    pub blob: Result<BlobPin, String>,
 }
 
 /// Tell me when there is nothing to do and nothing to be acknowledged.
@@ -153,7 +156,8 @@ impl EngineActor {
             next_worker: 0,
             running_on: None,
             gone: 0,
-            awaited_bundle: None,
+            awaited: None,
+            shared: None,
             holdings: Holdings::default(),
             resumed: false,
             id: None,
@@ -223,6 +227,12 @@ impl EngineActor {
     /// Hands tasks to a worker, once there is one.
     fn give(&mut self, first: u32, count: u32, careful: bool, context: &mut Context<Self>) -> Result<(), String> {
         let Some(dispatch) = self.slot.current() else { return Ok(()) };
+        let pin = self.shared.as_ref().filter(|pin| Some(pin.hash) == dispatch.shared);
+        let shared = pin.map(|pin| SharedFile { hash: pin.hash, path: pin.readable_path(), bytes: pin.bytes });
+        if let Some(hash) = dispatch.shared.filter(|_| shared.is_none()) {
+            self.need(hash, context);
+            return Ok(());
+        }
         let offset = (first - dispatch.first) as usize;
         let run = worker::Run {
             batch: dispatch.batch,
@@ -233,6 +243,7 @@ impl EngineActor {
             attempt: dispatch.attempt,
             engine: dispatch.engine,
             reporting: if careful { Reporting::Careful } else { Reporting::Coalesced },
+            shared,
         };
         let program = match (&self.setup, &dispatch.function.reference) {
             (WorkerSetup::Thread { .. }, _) => None,
@@ -241,7 +252,9 @@ impl EngineActor {
                 return Err(format!("this engine runs programs in processes and offers no named task {name:?}"));
             }
         };
-        let Some(at) = self.workers.iter().position(|seat| seat.program.as_ref().map(|bundle| bundle.hash) == program) else {
+        let Some(at) =
+            self.workers.iter().position(|seat| seat.program.as_ref().map(|bundle| bundle.hash) == program.map(BlobHash::from))
+        else {
             return self.start_worker(program, context);
         };
         let seat = self.workers.remove(at);
@@ -270,15 +283,35 @@ impl EngineActor {
 
     fn start_worker(&mut self, program: Option<BundleHash>, context: &mut Context<Self>) -> Result<(), String> {
         if let Some(hash) = program {
-            self.awaited_bundle = Some(hash);
-            self.host.do_send(NeedBundle { hash, engine: context.address() });
+            self.need(hash.into(), context);
             return Ok(());
         }
-        let WorkerSetup::Thread { bundle, tasks } = self.setup.clone() else { return Ok(()) };
+        let WorkerSetup::Thread { bundle, tasks, values } = self.setup.clone() else { return Ok(()) };
         let (number, sink) = self.sink(context);
-        let worker = Worker::thread(bundle, tasks, sink).map_err(|error| format!("no thread could be started: {error}"))?;
+        let worker =
+            Worker::thread(bundle, tasks, values, sink).map_err(|error| format!("no thread could be started: {error}"))?;
         self.seat(Seat { number, program: None, worker });
         self.run_piece(context);
+        Ok(())
+    }
+
+    /// The running batch goes on when that blob is here.
+    fn need(&mut self, hash: BlobHash, context: &Context<Self>) {
+        self.awaited = Some(hash);
+        self.host.do_send(NeedBlob { hash, engine: context.address() });
+    }
+
+    /// What the running batch waited for is here.
+    fn use_blob(&mut self, blob: BlobPin, context: &Context<Self>) -> Result<(), String> {
+        let awaits_value = self.slot.current().is_some_and(|dispatch| dispatch.shared == Some(blob.hash));
+        if awaits_value && self.shared.as_ref().is_none_or(|pin| pin.hash != blob.hash) {
+            self.shared = Some(blob);
+            return Ok(());
+        }
+        let (number, sink) = self.sink(context);
+        let worker = Worker::process(&blob.path, BundleHash(blob.hash.0), sink)
+            .map_err(|error| format!("the program cannot be started on this machine: {error}"))?;
+        self.seat(Seat { number, program: Some(blob), worker });
         Ok(())
     }
 
@@ -339,8 +372,8 @@ impl EngineActor {
     fn stop_if_due(&mut self, context: &mut Context<Self>) {
         let Some(number) = self.running_on else {
             // The program is on its way; what is to be stopped need not wait for it.
-            if self.awaited_bundle.is_some() && self.slot.is_at_stopped() {
-                self.awaited_bundle = None;
+            if self.awaited.is_some() && self.slot.is_at_stopped() {
+                self.awaited = None;
                 self.run_piece(context);
             }
             return;
@@ -363,7 +396,7 @@ impl EngineActor {
         if let Some(number) = self.running_on {
             self.drop_worker(number);
         }
-        self.awaited_bundle = None;
+        self.awaited = None;
     }
 
     fn drop_worker(&mut self, number: u64) {
@@ -420,22 +453,18 @@ impl Handler<Disconnected> for EngineActor {
     }
 }
 
-impl Handler<BundleReady> for EngineActor {
+impl Handler<BlobReady> for EngineActor {
     type Result = ();
 
-    fn handle(&mut self, ready: BundleReady, context: &mut Context<Self>) {
-        if self.awaited_bundle != Some(ready.hash) {
+    fn handle(&mut self, ready: BlobReady, context: &mut Context<Self>) {
+        if self.awaited != Some(ready.hash) {
             return;
         }
-        self.awaited_bundle = None;
-        let started = ready.bundle.and_then(|bundle| {
-            let (number, sink) = self.sink(context);
-            let worker = Worker::process(&bundle.path, ready.hash, sink)
-                .map_err(|error| format!("the program cannot be started on this machine: {error}"))?;
-            self.seat(Seat { number, program: Some(bundle), worker });
-            Ok(())
-        });
-        if let Err(detail) = started {
+        self.awaited = None;
+        let is_shared = self.slot.current().is_some_and(|dispatch| dispatch.shared == Some(ready.hash));
+        let what = if is_shared { "the value that its tasks share" } else { "its program" };
+        let blob = ready.blob.map_err(|text| format!("{what} is not here: {text}"));
+        if let Err(detail) = blob.and_then(|blob| self.use_blob(blob, context)) {
             self.fail_running(&detail);
         }
         self.run_piece(context);

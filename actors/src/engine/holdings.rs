@@ -150,7 +150,7 @@ mod tests {
         (0..count).for_each(|_| arguments.push(b"x"));
         let function = Function { reference: FunctionRef::Named { name: "f".into() }, name: "f".into() };
         let (engine, job, attempt) = (EngineId(1), JobId::from_u128(7), 1);
-        Dispatch { engine, batch: BatchId(batch), job, first, attempt, function, arguments: arguments.build() }
+        Dispatch { engine, batch: BatchId(batch), job, first, attempt, function, arguments: arguments.build(), shared: None }
     }
 
     fn report(batch: u64, first: u32, count: u32) -> Report {

@@ -1,4 +1,4 @@
-//! The host of an engine node: registers its engines whenever the controller is there, and fetches bundles for them.
+//! The host of an engine node: registers its engines whenever the controller is there, and fetches blobs for them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,19 +19,19 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{
-    actor::{AwaitIdle, BundleReady, Connected, Disconnected, EngineActor, REPORT_DEADLINE, Resume, StopWorkers},
+    actor::{AwaitIdle, BlobReady, Connected, Disconnected, EngineActor, REPORT_DEADLINE, Resume, StopWorkers},
     holdings::Held,
 };
-use crate::code::{BundleCache, BundlePin, Incoming, target};
-use crate::controller::BundleKeeper;
+use crate::code::{BlobCache, BlobPin, Incoming, target};
+use crate::controller::BlobKeeper;
 use crate::scheduler::SchedulerActor;
-use crate::task::{BatchId, BundleHash, EngineId};
-use crate::wire::{BUNDLES, Before, Draining, FetchBundle, FetchedPart, HeldBatch, Register, Registered, SCHEDULER};
+use crate::task::{BatchId, BlobHash, BundleHash, EngineId};
+use crate::wire::{BLOBS, Before, Draining, FetchBlob, FetchedPart, HeldBatch, Register, Registered, SCHEDULER};
 
-/// How long the controller may take to answer a registration or send a part of a bundle.
+/// How long the controller may take to answer a registration or send a part of a blob.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How much of a bundle is asked for at once, in bytes.
+/// How much of a blob is asked for at once, in bytes.
 const PART_BYTES: u32 = 1 << 20;
 
 /// What an engine node offers.
@@ -53,10 +53,10 @@ pub(crate) struct EngineHost {
     /// The ids that they had at the last controller, or have.
     former: Vec<EngineId>,
     shared: Arc<Registration>,
-    bundles: Arc<BundleCache>,
-    fetching: HashMap<BundleHash, Vec<Addr<EngineActor>>>,
+    blobs: Arc<BlobCache>,
+    fetching: HashMap<BlobHash, Vec<Addr<EngineActor>>>,
     /// Those of them that wait for the link.
-    parked: Vec<BundleHash>,
+    parked: Vec<BlobHash>,
     /// The node is ending.
     draining: bool,
 }
@@ -112,22 +112,22 @@ pub(crate) struct ControllerDown(pub Link, pub String);
 #[rtype(result = "()")]
 struct Answered(Link, Result<Registered, String>);
 
-/// An engine needs a bundle; it is told by [`BundleReady`].
+/// An engine needs a blob; it is told by [`BlobReady`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct NeedBundle {
-    pub hash: BundleHash,
+pub(crate) struct NeedBlob {
+    pub hash: BlobHash,
     pub engine: Addr<EngineActor>,
 }
 
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Fetched {
-    hash: BundleHash,
-    bundle: Result<BundlePin, FetchError>,
+    hash: BlobHash,
+    blob: Result<BlobPin, FetchError>,
 }
 
-/// Why a bundle is not here.
+/// Why a blob is not here.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     /// The link to the controller is down: it is asked for again when it is back.
@@ -156,12 +156,7 @@ pub(crate) struct Drain {
 pub(crate) struct EndWorkers;
 
 impl EngineHost {
-    pub fn new(
-        offer: Offer,
-        engines: Vec<ActorHandle<EngineActor>>,
-        shared: Arc<Registration>,
-        bundles: Arc<BundleCache>,
-    ) -> Self {
+    pub fn new(offer: Offer, engines: Vec<ActorHandle<EngineActor>>, shared: Arc<Registration>, blobs: Arc<BlobCache>) -> Self {
         Self {
             offer,
             engines,
@@ -169,22 +164,22 @@ impl EngineHost {
             ids: Vec::new(),
             former: Vec::new(),
             shared,
-            bundles,
+            blobs,
             fetching: HashMap::new(),
             parked: Vec::new(),
             draining: false,
         }
     }
 
-    fn fetch(&self, hash: BundleHash, context: &Context<Self>) {
-        let (own, bundles) = (context.address(), self.bundles.clone());
-        let keeper = self.link.clone().map(|link| RemoteAddr::<BundleKeeper>::new(link, BUNDLES));
+    fn fetch(&self, hash: BlobHash, context: &Context<Self>) {
+        let (own, blobs) = (context.address(), self.blobs.clone());
+        let keeper = self.link.clone().map(|link| RemoteAddr::<BlobKeeper>::new(link, BLOBS));
         actix_rt::spawn(async move {
-            let bundle = match keeper {
-                Some(keeper) => fetch_bundle(&keeper, hash, bundles).await,
+            let blob = match keeper {
+                Some(keeper) => fetch_blob(&keeper, hash, blobs).await,
                 None => Err(FetchError::LinkDown),
             };
-            own.do_send(Fetched { hash, bundle });
+            own.do_send(Fetched { hash, blob });
         });
     }
 }
@@ -195,34 +190,30 @@ fn place() -> String {
     format!("{}:{}", machine.nodename().to_string_lossy(), std::process::id())
 }
 
-/// Gets a bundle from the cache, or from the controller into the cache.
-async fn fetch_bundle(
-    keeper: &RemoteAddr<BundleKeeper>,
-    hash: BundleHash,
-    bundles: Arc<BundleCache>,
-) -> Result<BundlePin, FetchError> {
-    let cache = bundles.clone();
+/// Gets a blob from the cache, or from the controller into the cache.
+async fn fetch_blob(keeper: &RemoteAddr<BlobKeeper>, hash: BlobHash, blobs: Arc<BlobCache>) -> Result<BlobPin, FetchError> {
+    let cache = blobs.clone();
     if let Some(cached) = blocking(move || Ok(cache.pin(hash))).await? {
         return Ok(cached);
     }
     let mut incoming: Option<Incoming> = None;
     let mut offset = 0;
     loop {
-        let part = keeper.ask(&FetchBundle { hash, offset, bytes_max: PART_BYTES }, ANSWER_DEADLINE).await;
-        let FetchedPart { bundle_bytes, data } = part.map_err(|error| match error {
+        let part = keeper.ask(&FetchBlob { hash, offset, bytes_max: PART_BYTES }, ANSWER_DEADLINE).await;
+        let FetchedPart { blob_bytes, data } = part.map_err(|error| match error {
             AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. }) => FetchError::LinkDown,
-            error => FetchError::Failed(format!("the program could not be fetched: {error}")),
+            error => FetchError::Failed(format!("it could not be fetched: {error}")),
         })??;
         let next = offset + data.len() as u64;
         if data.is_empty() {
-            return Err("the controller sent an empty part of the program".to_owned().into());
+            return Err("the controller sent an empty part of it".to_owned().into());
         }
-        let (cache, begun) = (bundles.clone(), incoming.take());
+        let (cache, begun) = (blobs.clone(), incoming.take());
         let write = move || {
-            let begun = begun.map_or_else(|| cache.begin(hash, bundle_bytes), Ok);
+            let begun = begun.map_or_else(|| cache.begin(hash, blob_bytes), Ok);
             let mut file = begun.map_err(|error| error.to_string())?;
             file.write(offset, &data).map_err(|error| error.to_string())?;
-            if next < bundle_bytes {
+            if next < blob_bytes {
                 return Ok((Some(file), None));
             }
             Ok((None, Some(file.commit().map_err(|error| error.to_string())?)))
@@ -320,10 +311,10 @@ impl Handler<ControllerDown> for EngineHost {
     }
 }
 
-impl Handler<NeedBundle> for EngineHost {
+impl Handler<NeedBlob> for EngineHost {
     type Result = ();
 
-    fn handle(&mut self, need: NeedBundle, context: &mut Context<Self>) {
+    fn handle(&mut self, need: NeedBlob, context: &mut Context<Self>) {
         let waiters = self.fetching.entry(need.hash).or_default();
         waiters.push(need.engine);
         if waiters.len() == 1 {
@@ -335,8 +326,8 @@ impl Handler<NeedBundle> for EngineHost {
 impl Handler<Fetched> for EngineHost {
     type Result = ();
 
-    fn handle(&mut self, Fetched { hash, bundle }: Fetched, context: &mut Context<Self>) {
-        if let Err(FetchError::LinkDown) = bundle {
+    fn handle(&mut self, Fetched { hash, blob }: Fetched, context: &mut Context<Self>) {
+        if let Err(FetchError::LinkDown) = blob {
             // By another link at once, else when there is one.
             match self.link.as_ref().is_some_and(Link::is_up) {
                 true => self.fetch(hash, context),
@@ -344,9 +335,9 @@ impl Handler<Fetched> for EngineHost {
             }
             return;
         }
-        let bundle = bundle.map_err(|error| error.to_string());
+        let blob = blob.map_err(|error| error.to_string());
         for engine in self.fetching.remove(&hash).unwrap_or_default() {
-            engine.do_send(BundleReady { hash, bundle: bundle.clone() });
+            engine.do_send(BlobReady { hash, blob: blob.clone() });
         }
     }
 }

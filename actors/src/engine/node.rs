@@ -25,12 +25,12 @@ use super::{
     actor::{EngineActor, WorkerSetup},
     host::{ControllerDown, ControllerUp, Drain, EndWorkers, EngineHost, Offer, Registration, RegistrationState},
 };
-use crate::code::{Bundle, BundleCache, BundleError, CacheError, Tasks};
+use crate::code::{BlobCache, Bundle, BundleError, CacheError, SharedValues, Tasks};
 use crate::task::EngineId;
 use crate::wire::{Dispatch, Retract, StopTasks, engine_actor};
 
-/// How many bytes of bundles an engine node keeps on disk; the least recently used go first.
-const BUNDLES_BYTES_MAX: u64 = 8 << 30;
+/// How many bytes of programs and shared values an engine node keeps on disk; the least recently used go first.
+const BLOBS_BYTES_MAX: u64 = 8 << 30;
 
 /// The most engines that one node may have.
 const ENGINES_MAX: usize = 4096;
@@ -117,7 +117,7 @@ pub enum EngineError {
     /// Named tasks were given to a node that runs programs in processes.
     #[error("named tasks run in threads: start this node with thread workers, or without named tasks")]
     TasksNeedThreads,
-    /// The directory for bundles cannot be used.
+    /// The directory for programs and shared values cannot be used.
     #[error(transparent)]
     Bundles(#[from] CacheError),
     /// This program's own executable cannot be read.
@@ -164,11 +164,11 @@ impl EngineNode {
             WorkerKind::Process => WorkerSetup::Process,
             WorkerKind::Thread => {
                 let bundle = Some(Bundle::of_this_program()?.hash);
-                WorkerSetup::Thread { bundle, tasks: config.tasks.clone() }
+                WorkerSetup::Thread { bundle, tasks: config.tasks.clone(), values: SharedValues::default() }
             }
         };
         let cache_dir = config.cache_dir.clone().unwrap_or_else(default_cache_dir);
-        let bundles = BundleCache::open(&cache_dir, BUNDLES_BYTES_MAX)?;
+        let blobs = BlobCache::open(&cache_dir, BLOBS_BYTES_MAX)?;
         let registration = Arc::new(Registration::default());
         let controller = config.connection.address().to_owned();
         let (shared, identity, to) = (registration.clone(), config.connection.identity().clone(), config.connection.clone());
@@ -181,7 +181,7 @@ impl EngineNode {
             tasks: config.tasks.names().map(str::to_owned).collect(),
             labels: config.labels.clone(),
         };
-        let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &bundles, &to);
+        let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &blobs, &to);
         let (node, ()) = NodeThread::start::<_, EngineError>("engineroom-engine", identity, set_up)?;
         let connection_file = config.connection.path().to_owned();
         let this = Self { node, controller, connection_file, registration };
@@ -240,11 +240,11 @@ fn set_up(
     offer: &Offer,
     setup: &WorkerSetup,
     shared: &Arc<Registration>,
-    bundles: &Arc<BundleCache>,
+    blobs: &Arc<BlobCache>,
     to: &ConnectionFile,
 ) -> Result<(), EngineError> {
     let (offer, setup, own) = (offer.clone(), setup.clone(), node.clone());
-    let (registration, bundles) = (shared.clone(), bundles.clone());
+    let (registration, blobs) = (shared.clone(), blobs.clone());
     let host = spawn_actor("engine host", Restart::Never, move |context| {
         let host = actix::AsyncContext::address(context);
         let engine = |place: u32| {
@@ -256,7 +256,7 @@ fn set_up(
             engine
         };
         let engines = (0..offer.engines).map(engine).collect();
-        EngineHost::new(offer.clone(), engines, registration.clone(), bundles.clone())
+        EngineHost::new(offer.clone(), engines, registration.clone(), blobs.clone())
     });
     let (host, failures, connection) = (host.addr(), shared.clone(), to.clone());
     let drained = host.clone();

@@ -293,7 +293,7 @@ impl Handler<FromStore> for ResultStore {
             FromStore::Answered(ticket, answer) => {
                 let Backend::Disk(disk) = &mut self.backend else { return };
                 if let Some(asker) = disk.answered(ticket) {
-                    self.answered(asker, answer, context);
+                    self.answered(asker, *answer, context);
                 }
             }
             FromStore::Failed(text) => {

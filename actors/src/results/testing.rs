@@ -72,6 +72,7 @@ pub(super) fn header() -> JobHeader {
         label: Some("evening".into()),
         subscription: 1,
         window_bytes: 1,
+        shared: None,
     }
 }
 

@@ -8,11 +8,13 @@ mod clients;
 mod cluster_status;
 mod finished;
 pub(crate) mod ledger;
+mod needed;
 mod nodes;
 mod recovery;
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -32,10 +34,12 @@ use self::{
     announcements::Announcements,
     clients::{Client, Waiter, Watcher},
     ledger::Ledger,
+    needed::NeededBlobs,
     nodes::Seat,
     recovery::Recovery,
 };
 use super::{ClientKey, Command, Scheduler, Settings, TICK, Time};
+use crate::code::BlobCache;
 use crate::engine::EngineActor;
 use crate::results::{EndLink, Owner, RecordLosses, RecordRun, Restored, ResultStore};
 use crate::task::{EngineId, JobId};
@@ -53,6 +57,7 @@ pub(crate) struct SchedulerActor {
     waiters: HashMap<JobId, VecDeque<Waiter>>,
     absences: Absences,
     recovery: Recovery,
+    needed: NeededBlobs,
     /// Absences are being looked after.
     sweeping: bool,
     stores: Vec<Addr<ResultStore>>,
@@ -87,7 +92,7 @@ pub(crate) struct LinkDown(pub Link, pub String);
 
 impl SchedulerActor {
     /// A scheduler that needs its stores before anything else; see [`UseStores`].
-    pub fn new(cluster: String, settings: Settings) -> Self {
+    pub fn new(cluster: String, settings: Settings, blobs: Arc<BlobCache>) -> Self {
         Self {
             core: Scheduler::new(settings),
             started: Instant::now(),
@@ -98,6 +103,7 @@ impl SchedulerActor {
             waiters: HashMap::new(),
             absences: Absences::default(),
             recovery: Recovery::default(),
+            needed: NeededBlobs::new(blobs),
             sweeping: false,
             stores: Vec::new(),
             watchers: HashMap::new(),
@@ -127,8 +133,9 @@ impl SchedulerActor {
                     let Some(entry) = self.ledger.job(job) else { continue };
                     // The core dispatches only what was submitted and has not ended, whose arguments are here.
                     let Some(arguments) = entry.arguments.slice(first, count) else { continue };
-                    let function = entry.function.clone();
-                    self.send(engine, |to| to.tell(&Dispatch { engine, batch, job, first, attempt, function, arguments }));
+                    let (function, shared) = (entry.function.clone(), entry.shared);
+                    let dispatch = Dispatch { engine, batch, job, first, attempt, function, arguments, shared };
+                    self.send(engine, |to| to.tell(&dispatch));
                 }
                 Command::Retract { engine, batch } => self.send(engine, |to| to.tell(&Retract { engine, batch })),
                 Command::Cancel { engine, batch, first, count } => {

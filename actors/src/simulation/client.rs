@@ -57,8 +57,16 @@ impl Client {
 
     pub(super) fn open(&mut self, id: JobId, direct: Vec<(EngineId, u32)>, chunk: u32) {
         let function = Function { reference: FunctionRef::Named { name: "sum".into() }, name: "sum".into() };
-        let header =
-            JobHeader { function, target: String::new(), direct, chunk, label: None, subscription: 1, window_bytes: 1 << 20 };
+        let header = JobHeader {
+            function,
+            target: String::new(),
+            direct,
+            chunk,
+            label: None,
+            subscription: 1,
+            window_bytes: 1 << 20,
+            shared: None,
+        };
         let (unsent, in_flight, results) = Default::default();
         let (fed, acknowledged, closed) = (0, 0, false);
         let job = Job {

@@ -123,10 +123,33 @@ impl fmt::Display for BundleHash {
     }
 }
 
+impl From<BundleHash> for BlobHash {
+    fn from(bundle: BundleHash) -> Self {
+        Self(bundle.0)
+    }
+}
+
 impl fmt::Debug for BundleHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Eight hex digits tell bundles apart in a log line.
         write!(f, "BundleHash({}…)", &self.to_string()[..8])
+    }
+}
+
+/// The BLAKE3 hash of a *blob*: of what is named by its content, travels once, and is kept on disk. Bundles are blobs, and so
+/// are values that the tasks of a job share.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BlobHash(pub [u8; 32]);
+
+impl fmt::Display for BlobHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        BundleHash(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for BlobHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobHash({}…)", &self.to_string()[..8])
     }
 }
 

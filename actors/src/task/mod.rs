@@ -7,7 +7,7 @@ mod packed;
 mod ranges;
 mod record;
 
-pub use ids::{BatchId, BundleHash, EngineId, IdError, JobId, MessageId};
+pub use ids::{BatchId, BlobHash, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
 pub use packed::{Packed, PackedBuilder};
 pub(crate) use ranges::Ranges;

@@ -17,6 +17,7 @@ mod programs;
 mod records;
 mod restart;
 mod services;
+mod shared;
 mod volume;
 
 /// The client program of these tests.

@@ -15,8 +15,8 @@ impl Place {
         self.dir.path().join("cache")
     }
 
-    fn open(&self, bytes_max: u64) -> Arc<BundleCache> {
-        BundleCache::open(&self.path(), bytes_max).unwrap()
+    fn open(&self, bytes_max: u64) -> Arc<BlobCache> {
+        BlobCache::open(&self.path(), bytes_max).unwrap()
     }
 
     fn files(&self) -> usize {
@@ -24,11 +24,11 @@ impl Place {
     }
 }
 
-fn hash(content: &[u8]) -> BundleHash {
-    BundleHash(blake3::hash(content).into())
+fn hash(content: &[u8]) -> BlobHash {
+    BlobHash(blake3::hash(content).into())
 }
 
-fn add(cache: &Arc<BundleCache>, content: &[u8]) -> Result<BundlePin, CacheError> {
+fn add(cache: &Arc<BlobCache>, content: &[u8]) -> Result<BlobPin, CacheError> {
     let mut incoming = cache.begin(hash(content), content.len() as u64)?;
     let (a, b) = content.split_at(content.len() / 2);
     incoming.write(0, a)?;
@@ -41,7 +41,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn bundles_are_kept_by_hash_as_executables() {
+fn blobs_are_kept_by_hash_as_executables() {
     let place = Place::new();
     let cache = place.open(1000);
     let pin = add(&cache, b"#! program").unwrap();
@@ -92,12 +92,29 @@ fn the_least_recently_used_make_room_but_never_one_in_use() {
 }
 
 #[test]
+fn what_is_held_or_pinned_stays_and_is_readable_without_its_name() {
+    let place = Place::new();
+    let cache = place.open(20);
+    let pin = add(&cache, b"aaaaaaaaaa").unwrap();
+    add(&cache, b"bbbbbbbbbb").unwrap();
+    let hold = cache.hold(hash(b"bbbbbbbbbb")).unwrap();
+    assert!(cache.hold(hash(b"cccccccccc")).is_none());
+    assert!(matches!(add(&cache, b"cccccccccc"), Err(CacheError::Full { .. })));
+    assert_eq!((cache.bytes(), place.files()), (20, 2), "what does not fit drives nothing out");
+    drop(hold);
+    add(&cache, b"cccccccccc").unwrap();
+    assert!(!cache.contains(hash(b"bbbbbbbbbb")) && cache.contains(pin.hash));
+    fs::remove_file(&pin.path).unwrap();
+    assert_eq!((fs::read(pin.readable_path()).unwrap(), pin.bytes), (b"aaaaaaaaaa".to_vec(), 10));
+}
+
+#[test]
 fn the_order_of_use_outlives_the_process() {
     let place = Place::new();
     let (a, b) = {
         let cache = place.open(100);
         let (a, b) = (add(&cache, b"aaaaaaaaaa").unwrap(), add(&cache, b"bbbbbbbbbb").unwrap());
-        let set = |pin: &BundlePin, seconds| {
+        let set = |pin: &BlobPin, seconds| {
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
             File::open(&pin.path).unwrap().set_modified(time).unwrap();
         };
@@ -124,7 +141,7 @@ fn leftovers_go_but_not_what_is_being_written() {
 }
 
 #[test]
-fn a_bundle_that_another_process_dropped_is_missing() {
+fn a_blob_that_another_process_dropped_is_missing() {
     let place = Place::new();
     let cache = place.open(100);
     let pin = add(&cache, b"abcdef").unwrap();
@@ -136,7 +153,7 @@ fn a_bundle_that_another_process_dropped_is_missing() {
 }
 
 #[test]
-fn a_bundle_that_comes_twice_is_there_once() {
+fn a_blob_that_comes_twice_is_there_once() {
     let place = Place::new();
     let cache = place.open(100);
     let first = add(&cache, b"abcdef").unwrap();
@@ -152,7 +169,7 @@ fn what_is_too_large_is_refused_before_it_comes() {
     let small = place.open(10);
     assert!(matches!(small.begin(hash(b""), 11), Err(CacheError::TooLarge { bytes_max: 10, .. })));
     let large = place.open(u64::MAX / 2);
-    assert!(matches!(large.begin(hash(b""), BUNDLE_BYTES_MAX + 1), Err(CacheError::TooLarge { .. })));
+    assert!(matches!(large.begin(hash(b""), BLOB_BYTES_MAX + 1), Err(CacheError::TooLarge { .. })));
 }
 
 #[test]
@@ -160,6 +177,6 @@ fn a_directory_that_others_can_write_to_is_refused() {
     let place = Place::new();
     fs::create_dir(place.path()).unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o770)).unwrap();
-    let error = BundleCache::open(&place.path(), 10).unwrap_err().to_string();
+    let error = BlobCache::open(&place.path(), 10).unwrap_err().to_string();
     assert!(error.contains("0770") && error.contains("chmod 700"), "{error}");
 }

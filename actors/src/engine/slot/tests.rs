@@ -8,7 +8,7 @@ fn dispatch(batch: u64, first: u32, count: u32) -> Dispatch {
     let reference = FunctionRef::Named { name: "f".into() };
     let function = Function { reference, name: "f".into() };
     let (engine, job) = (EngineId(1), JobId::from_u128(1));
-    Dispatch { engine, batch: BatchId(batch), job, first, attempt: 1, function, arguments: arguments.build() }
+    Dispatch { engine, batch: BatchId(batch), job, first, attempt: 1, function, arguments: arguments.build(), shared: None }
 }
 
 fn values(count: u32) -> Outcomes {

@@ -41,7 +41,7 @@ pub(crate) use serve::{abort_if_worker, was_initialised};
 pub use serve::{init, init_with};
 
 use crate::{
-    code::Tasks,
+    code::{SharedValues, Tasks},
     task::{BatchId, BundleHash, WorkerExit},
 };
 use process::ProcessWorker;
@@ -117,12 +117,18 @@ impl Worker {
         Self::command(Command::new(exe), bundle, sink)
     }
 
-    /// Starts a worker thread in this process, which runs functions of `own_bundle`, if that is given, and `tasks`.
+    /// Starts a worker thread in this process, which runs functions of `own_bundle`, if that is given, and `tasks`. What their
+    /// jobs' tasks share it keeps in `values`, for all threads that are given the same.
     ///
     /// # Errors
     /// When the system has no more threads.
-    pub(crate) fn thread(own_bundle: Option<BundleHash>, tasks: Tasks, sink: EventSink) -> io::Result<Self> {
-        Ok(Self { kind: Kind::Thread(ThreadWorker::start(own_bundle, tasks, sink)?) })
+    pub(crate) fn thread(
+        own_bundle: Option<BundleHash>,
+        tasks: Tasks,
+        values: SharedValues,
+        sink: EventSink,
+    ) -> io::Result<Self> {
+        Ok(Self { kind: Kind::Thread(ThreadWorker::start(own_bundle, tasks, values, sink)?) })
     }
 
     /// Gives the worker a batch, to be run after those that it has.

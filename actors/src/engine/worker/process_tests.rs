@@ -21,8 +21,8 @@ use super::{
     *,
 };
 use crate::{
-    code::{Function, TaskName},
-    task::{Cause, TaskOutput},
+    code::{Function, SharedFile, TaskName, encode},
+    task::{BlobHash, Cause, TaskOutput},
 };
 
 /// Everything here ends at once, or never.
@@ -168,6 +168,41 @@ fn batches_run_in_order_and_tasks_know_who_they_are() {
         assert!(results::<(u32, u32, u32, u32)>(&ours).into_iter().eq((0..5000).map(|x| Ok((50 + x, x, 9, 3)))));
         assert_eq!(results::<i64>(&named), [Ok(-1), Ok(-2)]);
         assert!(!desk.worker.cancel(BatchId(1), 0, 1));
+    });
+}
+
+#[test]
+fn a_shared_value_is_decoded_once_for_all_batches() {
+    /// Tells of which decoding it is.
+    struct Table {
+        words: Vec<String>,
+        decoding: u32,
+    }
+    impl<'de> serde::Deserialize<'de> for Table {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            static DECODINGS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let words = Vec::deserialize(deserializer)?;
+            Ok(Self { words, decoding: 1 + DECODINGS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) })
+        }
+    }
+    let look_up = |table: &Table, at: usize| (table.words[at].clone(), table.decoding);
+    let (dir, mut bytes) = (tempfile::tempdir().unwrap(), Vec::new());
+    encode(&["no", "yes"], &mut bytes).unwrap();
+    let path = dir.path().join("value");
+    std::fs::write(&path, &bytes).unwrap();
+    let shared = Some(SharedFile { hash: BlobHash(blake3::hash(&bytes).into()), path, bytes: bytes.len() as u64 });
+    local(async {
+        let mut desk = Desk::new();
+        let function = Function::of_program_sharing(look_up, OWN).unwrap();
+        desk.worker.run(Run { shared: shared.clone(), ..batch(1, function.clone(), [0_usize, 1]) }).unwrap();
+        let word = |word: &str| Ok((word.to_string(), 1));
+        assert_eq!(results::<(String, u32)>(&desk.reports(2).await), [word("no"), word("yes")]);
+        // It has what it needs, so that the file need not be there any more.
+        drop(dir);
+        desk.worker.run(Run { shared, ..batch(2, function.clone(), [1_usize]) }).unwrap();
+        assert_eq!(results::<(String, u32)>(&desk.reports(1).await), [word("yes")]);
+        desk.worker.run(batch(3, function, [0_usize])).unwrap();
+        assert!(matches!(results::<(String, u32)>(&desk.reports(1).await)[..], [Err(Cause::WrongArgument { .. })]));
     });
 }
 

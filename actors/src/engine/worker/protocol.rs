@@ -13,7 +13,7 @@ use engineroom_runtime::proto::frame::{FrameError, HEADER_BYTES, RawDecoder, Raw
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    code::{DecodeError, Function, decode},
+    code::{DecodeError, Function, SharedFile, decode},
     task::{BatchId, BundleHash, EngineId, JobId, Outcomes, Packed},
 };
 
@@ -52,6 +52,8 @@ pub(crate) struct Run {
     pub(crate) engine: EngineId,
     /// How promptly outcomes are reported.
     pub(crate) reporting: Reporting,
+    /// Where the value is that the tasks share. The worker reads it when it does not have it.
+    pub(crate) shared: Option<SharedFile>,
 }
 
 /// How promptly a worker reports.

@@ -12,7 +12,7 @@ use super::{
     protocol::{BUFFER_BYTES_KEPT, WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
 };
 use crate::{
-    code::Tasks,
+    code::{SharedValues, Tasks},
     task::{BundleHash, Cause, MessageId},
 };
 
@@ -27,6 +27,7 @@ const CAUSE_TEXT_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Runner<S> {
     own_bundle: Option<BundleHash>,
     tasks: Tasks,
+    values: SharedValues,
     control: Arc<Control>,
     capture: Option<Capture>,
     noise: Noise,
@@ -40,21 +41,29 @@ impl<S: ReportSink> Runner<S> {
     /// # Errors
     /// When the system has no more threads.
     pub(super) fn of_process(bundle: BundleHash, tasks: Tasks, capture: Capture, sink: S) -> io::Result<Self> {
-        let control = Arc::default();
-        Self::new(Some(bundle), tasks, control, Some(capture), Noise::Loud, sink)
+        let (values, control) = (SharedValues::default(), Arc::default());
+        Self::new(Some(bundle), tasks, values, control, Some(capture), Noise::Loud, sink)
     }
 
-    /// A runner on a thread of the engine's process. What tasks write goes where the process's output goes.
+    /// A runner on a thread of the engine's process, whose threads have `values` together. What tasks write goes where the
+    /// process's output goes.
     ///
     /// # Errors
     /// When the system has no more threads.
-    pub(super) fn of_thread(own_bundle: Option<BundleHash>, tasks: Tasks, control: Arc<Control>, sink: S) -> io::Result<Self> {
-        Self::new(own_bundle, tasks, control, None, Noise::Silent, sink)
+    pub(super) fn of_thread(
+        own_bundle: Option<BundleHash>,
+        tasks: Tasks,
+        values: SharedValues,
+        control: Arc<Control>,
+        sink: S,
+    ) -> io::Result<Self> {
+        Self::new(own_bundle, tasks, values, control, None, Noise::Silent, sink)
     }
 
     /// Runs a batch. Each task's outcome goes to the sink, in order, and soon.
     pub(super) fn run(&mut self, run: &Run) {
         let callable = run.function.find(self.own_bundle, &self.tasks);
+        let shared = self.values.of_run(run.shared.as_ref());
         self.outbox.begin(run);
         let mut start = Instant::now();
         let last = run.first.saturating_add(run.arguments.len().saturating_sub(1) as u32);
@@ -67,7 +76,7 @@ impl<S: ReportSink> Runner<S> {
                     let id = MessageId { job: run.job, index };
                     TaskContext::set(Some(TaskContext { engine: run.engine, id, attempt: run.attempt }));
                     let value = &mut self.value;
-                    panics::catch(self.noise, || callable(argument, value))
+                    panics::catch(self.noise, || callable(&shared, argument, value))
                 }
             };
             if self.capture.is_some() {
@@ -103,13 +112,14 @@ impl<S: ReportSink> Runner<S> {
     fn new(
         own_bundle: Option<BundleHash>,
         tasks: Tasks,
+        values: SharedValues,
         control: Arc<Control>,
         capture: Option<Capture>,
         noise: Noise,
         sink: S,
     ) -> io::Result<Self> {
         panics::install();
-        Ok(Self { own_bundle, tasks, control, capture, noise, outbox: Outbox::start(sink)?, value: Vec::new() })
+        Ok(Self { own_bundle, tasks, values, control, capture, noise, outbox: Outbox::start(sink)?, value: Vec::new() })
     }
 }
 

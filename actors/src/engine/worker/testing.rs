@@ -28,6 +28,7 @@ pub(super) fn batch<A: Serialize>(batch: u64, function: Function, arguments: imp
         attempt: 3,
         engine: EngineId(9),
         reporting: Reporting::Coalesced,
+        shared: None,
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     runner::Runner,
 };
 use crate::{
-    code::Tasks,
+    code::{SharedValues, Tasks},
     task::{BatchId, BundleHash, WorkerExit},
 };
 
@@ -38,11 +38,11 @@ impl ThreadWorker {
     ///
     /// # Errors
     /// When the system has no more threads.
-    pub(super) fn start(own_bundle: Option<BundleHash>, tasks: Tasks, sink: EventSink) -> io::Result<Self> {
+    pub(super) fn start(own_bundle: Option<BundleHash>, tasks: Tasks, values: SharedValues, sink: EventSink) -> io::Result<Self> {
         let (sender, runs) = sync_channel(RUNS_MAX);
         let (control, muted) = (Arc::<Control>::default(), Arc::<AtomicBool>::default());
         let events = Events { sink, muted: Arc::clone(&muted) };
-        let runner = Runner::of_thread(own_bundle, tasks, Arc::clone(&control), events.clone())?;
+        let runner = Runner::of_thread(own_bundle, tasks, values, Arc::clone(&control), events.clone())?;
         let controlled = Arc::clone(&control);
         thread::Builder::new()
             .name("worker".into())

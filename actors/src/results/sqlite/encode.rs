@@ -158,7 +158,9 @@ fn from_msgpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadBody> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::{PackedBuilder, WorkerExit};
+    use crate::code::Function;
+    use crate::results::testing::header;
+    use crate::task::{BlobHash, EngineId, PackedBuilder, WorkerExit};
 
     fn bodies() -> Vec<(RunBody, u32)> {
         let mut values = PackedBuilder::default();
@@ -190,6 +192,28 @@ mod tests {
                 assert!(decode_run(&bytes[..at], count).is_err(), "cut at {at}");
             }
         }
+    }
+
+    #[test]
+    fn headers_of_earlier_versions_are_read() {
+        /// Without what jobs have had since.
+        #[derive(Serialize)]
+        struct Earlier {
+            function: Function,
+            target: String,
+            direct: Vec<(EngineId, u32)>,
+            chunk: u32,
+            label: Option<String>,
+            subscription: u64,
+            window_bytes: u64,
+        }
+        let JobHeader { function, target, direct, chunk, label, subscription, window_bytes, .. } = header();
+        let earlier = Earlier { function, target, direct, chunk, label, subscription, window_bytes };
+        let read = decode_header(&seal(&named(&earlier).unwrap()).unwrap()).unwrap();
+        assert_eq!((read.label, read.shared), (header().label, None));
+        let shared = Some(BlobHash([7; 32]));
+        let written = encode_header(&JobHeader { shared, ..header() }).unwrap();
+        assert_eq!(decode_header(&written).unwrap().shared, shared);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) struct Store {
 pub(in crate::results) enum FromStore {
     /// These are on disk, in the order in which they were told.
     Committed(Vec<(u64, Done)>),
-    Answered(u64, Answer),
+    Answered(u64, Box<Answer>),
     /// The store has ended, for this reason. What it was told since its last commit is not kept.
     Failed(String),
 }

@@ -64,7 +64,7 @@ pub(super) struct Asked {
 pub(super) fn read_loop(mut reader: Reader, questions: &Receiver<Asked>, file: &Path) {
     while let Ok(Asked { port, ticket, question }) = questions.recv() {
         match reader.answer(question) {
-            Ok(answer) => (port.tell)(FromStore::Answered(ticket, answer)),
+            Ok(answer) => (port.tell)(FromStore::Answered(ticket, Box::new(answer))),
             Err(fault) => return (port.tell)(FromStore::Failed(failure(file, fault))),
         }
     }

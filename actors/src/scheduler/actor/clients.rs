@@ -12,6 +12,7 @@ use engineroom_runtime::{
 use super::{
     SchedulerActor,
     ledger::{Admission, CLIENT_ARGUMENT_BYTES_MAX},
+    needed::NoSharedValue,
 };
 use crate::client::ClientActor;
 use crate::results::{Kept, Owner, Settle, SubscribeOwner};
@@ -87,6 +88,7 @@ impl SchedulerActor {
     }
 
     pub(super) fn finish(&mut self, job: JobId) {
+        self.needed.release(job);
         if let Some(client) = self.ledger.finish(job) {
             self.release(client);
             self.forget_if_gone(client);
@@ -196,7 +198,13 @@ impl SchedulerActor {
             return Err(SubmitRefusal::Invalid(format!("{HELD_MAX} submissions of this client wait to be acknowledged")));
         }
         let job = submit.job;
+        let header = submit.open.as_ref().filter(|_| !self.ledger.knows(job));
+        let needed = header.map(|header| self.needed.find(header)).transpose();
+        let needed = needed.map_err(|NoSharedValue| SubmitRefusal::NoSharedValue)?;
         let Admission { keep, subscribe, runs } = self.ledger.submit(&mut self.core, (key, &client.owner), submit)?;
+        if let Some(needed) = needed {
+            self.needed.keep(job, needed);
+        }
         let store = self.store(job);
         if let Some(keep) = keep {
             store.do_send(keep);
@@ -271,6 +279,7 @@ impl Handler<Kept> for SchedulerActor {
             }
             Err(_) if self.ledger.was_given_up(job) => {}
             Err(text) => {
+                self.needed.release(job);
                 for waiter in self.waiters.remove(&job).into_iter().flatten() {
                     match waiter.what {
                         Waiting::Submitted(_, reply) => reply.send(&Err(SubmitRefusal::NotKept(text.clone()))),

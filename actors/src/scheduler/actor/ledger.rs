@@ -14,7 +14,7 @@ use super::{
 use crate::code::{Function, FunctionRef};
 use crate::results::{KeepRun, Owner, PendingTasks, RestoredEnd, RestoredJob};
 use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Placement, Requirement, Scheduler, Suspended, Time, Weight};
-use crate::task::{JobId, Packed};
+use crate::task::{BlobHash, JobId, Packed};
 use crate::wire::{JobHeader, Submit, SubmitRefusal};
 
 /// How many bytes of arguments one client may have waiting. Beyond it its submissions are acknowledged only as its tasks
@@ -48,6 +48,8 @@ pub(crate) struct Job {
     pub client: ClientKey,
     pub owner: Owner,
     pub function: Function,
+    /// The value that its tasks share.
+    pub shared: Option<BlobHash>,
     pub arguments: Arguments,
     submitted: u32,
     closed: bool,
@@ -216,6 +218,11 @@ impl Ledger {
         self.jobs.get(&id)
     }
 
+    /// Whether a job is open, or ended not long ago.
+    pub fn knows(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id) || self.finished.find(id).is_some()
+    }
+
     /// What is held for a client.
     pub fn account(&self, client: ClientKey) -> Account {
         self.accounts.get(&client).copied().unwrap_or_default()
@@ -316,6 +323,7 @@ impl Job {
             client,
             owner,
             function: header.function.clone(),
+            shared: header.shared,
             arguments: Arguments::default(),
             submitted: 0,
             closed: false,

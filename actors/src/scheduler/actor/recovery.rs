@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use actix::{AsyncContext, Context, Handler, Message};
 
-use super::SchedulerActor;
+use super::{SchedulerActor, needed::NoSharedValue};
 use crate::results::{NoteEngines, Restored};
 use crate::task::EngineId;
 
@@ -44,6 +44,11 @@ impl SchedulerActor {
         for job in jobs {
             let client = self.client_of(&job.owner);
             let id = job.id;
+            match self.needed.find(&job.header) {
+                Ok(needed) => self.needed.keep(id, needed),
+                // Its tasks will say so, each, unless an engine still has it.
+                Err(NoSharedValue) => tracing::error!(job = %id, "the value that its tasks share is gone from the disk"),
+            }
             if let Err(error) = self.ledger.restore(&mut self.core, client, job) {
                 // To go on without it would be to lose what was acknowledged.
                 panic!("job {id} cannot be taken up again: {error}");

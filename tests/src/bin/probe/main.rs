@@ -6,6 +6,7 @@ mod durable;
 mod ends;
 mod misuse;
 mod service;
+mod shared;
 mod work;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -60,6 +61,9 @@ fn run(options: &Options) -> Result<()> {
         "uninitialised" | "squares" => misuse::squares(options),
         "service" => service::serve(options),
         "named" => service::call(options),
+        "shared-map" => shared::map(options),
+        "shared-embedded" => shared::embedded(),
+        "shared-submit" => shared::submit(options),
         "named-wrongly" => service::call_wrongly(options),
         other => panic!("there is no subcommand {other:?}"),
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::peer::{Random, Raw, Target};
 
 const SCHEDULER: u32 = 1;
-const BUNDLES: u32 = 2;
+const BLOBS: u32 = 2;
 /// The first of the result stores.
 const STORES: u32 = 16;
 
@@ -20,18 +20,13 @@ const OF_CLIENTS: &[(u32, &str)] = &[
     (STORES, "subscribe"),
     (STORES, "taken"),
     (STORES, "query-status"),
-    (BUNDLES, "offer-bundle"),
-    (BUNDLES, "bundle-part"),
+    (BLOBS, "offer-blob"),
+    (BLOBS, "blob-part"),
 ];
 
 /// What only engine nodes may send.
-const OF_ENGINES: &[(u32, &str)] = &[
-    (BUNDLES, "fetch-bundle"),
-    (SCHEDULER, "register"),
-    (SCHEDULER, "draining"),
-    (SCHEDULER, "report"),
-    (SCHEDULER, "retracted"),
-];
+const OF_ENGINES: &[(u32, &str)] =
+    &[(BLOBS, "fetch-blob"), (SCHEDULER, "register"), (SCHEDULER, "draining"), (SCHEDULER, "report"), (SCHEDULER, "retracted")];
 
 /// Numbers at which something could break.
 const NUMBERS: &[u64] = &[0, 1, 2, 255, 65_535, 0x7fff_ffff, 0xffff_fffe, 0xffff_ffff];
@@ -143,10 +138,10 @@ pub async fn senseless(target: &Target, random: &mut Random) {
                 let runs: Vec<(Bytes, u32, u32)> = (0..int() % 20).map(|_| (job.clone(), int(), int())).collect();
                 (STORES + shard, "query-status", encoded(&(runs,)))
             }
-            6 => (BUNDLES, "offer-bundle", encoded(&([int() as u8; 32], random.number(NUMBERS)))),
+            6 => (BLOBS, "offer-blob", encoded(&([int() as u8; 32], random.number(NUMBERS)))),
             _ => {
                 let (offset, data) = (u64::from(int()), Bytes::from(vec![0; 100]));
-                (BUNDLES, "bundle-part", encoded(&([int() as u8; 32], offset, data, int() % 2 == 0)))
+                (BLOBS, "blob-part", encoded(&([int() as u8; 32], offset, data, int() % 2 == 0)))
             }
         };
         raw.send([ask(actor, raw.index(name), number, payload)]).await;

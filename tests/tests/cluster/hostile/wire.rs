@@ -138,7 +138,7 @@ pub async fn bulk(target: &Target, random: &mut Random) {
         let raw = target.link(random).await;
         let payload = random.bytes(50_000);
         let mut head = BytesMut::new();
-        let message = raw.index("bundle-part");
+        let message = raw.index("blob-part");
         PacketHead::Tell { actor: 2, message }.encode_into(&mut head);
         let (mut bytes, mut hash, mut head) = (payload.len() as u64, *blake3::hash(&payload).as_bytes(), head.to_vec());
         match round % 8 {
@@ -163,7 +163,7 @@ pub async fn bulk(target: &Target, random: &mut Random) {
     let mut streams = Vec::new();
     for _ in 0..tls::BULK_STREAMS_MAX {
         let mut head = BytesMut::new();
-        PacketHead::Ask { actor: 2, message: raw.index("bundle-part"), ask: 1, deadline_ms: 1 }.encode_into(&mut head);
+        PacketHead::Ask { actor: 2, message: raw.index("blob-part"), ask: 1, deadline_ms: 1 }.encode_into(&mut head);
         let mut stream = raw.connection.open_uni().await.expect("a stream");
         let length = (1_u64 << 30).to_le_bytes();
         let sent = [&length[..], &[0; 32], &(head.len() as u16).to_le_bytes(), &head, &[0]].concat();

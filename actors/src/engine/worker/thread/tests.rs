@@ -17,7 +17,7 @@ fn worker(tasks: Tasks) -> (Worker, Receiver<WorkerEvent>) {
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     let sink = Arc::new(move |event| drop(sender.lock().unwrap().send(event)));
-    (Worker::thread(Some(OWN), tasks, sink).unwrap(), events)
+    (Worker::thread(Some(OWN), tasks, SharedValues::default(), sink).unwrap(), events)
 }
 
 /// The reports until so many tasks have ended.

@@ -78,7 +78,7 @@ fn id(number: u128) -> JobId {
 fn header() -> JobHeader {
     let function = Function { reference: FunctionRef::Named { name: "sum".into() }, name: "sum".into() };
     let (target, direct, label) = (String::new(), Vec::new(), None);
-    JobHeader { function, target, direct, chunk: 0, label, subscription: 7, window_bytes: 100 }
+    JobHeader { function, target, direct, chunk: 0, label, subscription: 7, window_bytes: 100, shared: None }
 }
 
 fn packed(count: u32, bytes: usize) -> Packed {
@@ -110,6 +110,7 @@ fn refused(rig: &mut Rig, client: u64, submit: Submit) -> String {
     assert!(commands.iter().all(|command| matches!(command, Command::Finished { .. })), "{commands:?}");
     assert_eq!(rig.state(), before, "something was kept: {refusal:?}");
     match refusal {
+        SubmitRefusal::NoSharedValue => unreachable!("the ledger knows nothing of values"),
         SubmitRefusal::UnknownJob => "unknown".into(),
         SubmitRefusal::Invalid(text) | SubmitRefusal::NotKept(text) => text,
     }

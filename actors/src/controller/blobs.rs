@@ -1,4 +1,4 @@
-//! The keeper of bundles: takes programs from clients, once each, and gives them to engine nodes.
+//! The keeper of blobs: takes programs and shared values from clients, once each, and gives them to engine nodes.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,10 +10,10 @@ use bytes::Bytes;
 use engineroom_runtime::{actor::Remote, net::link::Link};
 
 use super::uploads::Uploads;
-use crate::code::{BUNDLE_BYTES_MAX, Bundle, BundleCache, Incoming};
+use crate::code::{BLOB_BYTES_MAX, BlobCache, Bundle, Incoming};
 use crate::engine::blocking;
-use crate::task::BundleHash;
-use crate::wire::{BundlePart, BundleState, FetchBundle, FetchedPart, OfferBundle};
+use crate::task::BlobHash;
+use crate::wire::{BlobPart, BlobState, FetchBlob, FetchedPart, OfferBlob};
 
 /// The most that one answer holds, in bytes.
 const PART_BYTES_MAX: u32 = 4 << 20;
@@ -21,9 +21,9 @@ const PART_BYTES_MAX: u32 = 4 << 20;
 /// How often uploads are looked after whose link may have ended. What they left is a file each, bounded in number.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// An actor that keeps bundles. Its files are worked on by other threads than the node's.
-pub(crate) struct BundleKeeper {
-    bundles: Arc<BundleCache>,
+/// An actor that keeps blobs. Its files are worked on by other threads than the node's.
+pub(crate) struct BlobKeeper {
+    blobs: Arc<BlobCache>,
     uploads: SharedUploads,
     /// Uploads are being looked after.
     sweeping: bool,
@@ -39,9 +39,9 @@ impl SharedUploads {
     }
 }
 
-impl BundleKeeper {
-    pub fn new(bundles: Arc<BundleCache>) -> Self {
-        Self { bundles, uploads: SharedUploads::default(), sweeping: false }
+impl BlobKeeper {
+    pub fn new(blobs: Arc<BlobCache>) -> Self {
+        Self { blobs, uploads: SharedUploads::default(), sweeping: false }
     }
 
     /// Drops the uploads of links that have ended, as long as there are any uploads.
@@ -57,18 +57,18 @@ impl BundleKeeper {
     }
 }
 
-impl Actor for BundleKeeper {
+impl Actor for BlobKeeper {
     type Context = Context<Self>;
 }
 
-impl Handler<Remote<OfferBundle>> for BundleKeeper {
+impl Handler<Remote<OfferBlob>> for BlobKeeper {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<OfferBundle>, context: &mut Context<Self>) {
-        let Remote { message: OfferBundle { hash, bytes }, from, reply } = remote;
-        let bundles = self.bundles.clone();
-        if bytes == 0 || bytes > BUNDLE_BYTES_MAX {
-            let text = format!("a program of {bytes} bytes: at most {BUNDLE_BYTES_MAX} are taken; strip its debug information");
+    fn handle(&mut self, remote: Remote<OfferBlob>, context: &mut Context<Self>) {
+        let Remote { message: OfferBlob { hash, bytes }, from, reply } = remote;
+        let blobs = self.blobs.clone();
+        if bytes == 0 || bytes > BLOB_BYTES_MAX {
+            let text = format!("it has {bytes} bytes, and 1 to {BLOB_BYTES_MAX} are taken");
             return reply.send(&Err(text));
         }
         let link = from.id();
@@ -84,13 +84,13 @@ impl Handler<Remote<OfferBundle>> for BundleKeeper {
         let uploads = self.uploads.clone();
         actix_rt::spawn(async move {
             let begun = blocking(move || {
-                if bundles.contains(hash) || own_program(hash) {
+                if blobs.contains(hash) || own_program(hash) {
                     return Ok(None);
                 }
-                bundles.begin(hash, bytes).map(Some).map_err(|error| error.to_string())
+                blobs.begin(hash, bytes).map(Some).map_err(|error| error.to_string())
             });
             let begun = begun.await;
-            let state = begun.as_ref().map(|file| if file.is_some() { BundleState::Wanted } else { BundleState::Present });
+            let state = begun.as_ref().map(|file| if file.is_some() { BlobState::Wanted } else { BlobState::Present });
             let state = state.map_err(String::clone);
             uploads.lock().put(hash, link, begun.unwrap_or_default());
             reply.send(&state);
@@ -98,19 +98,19 @@ impl Handler<Remote<OfferBundle>> for BundleKeeper {
     }
 }
 
-/// Whether that bundle is the very program that this controller lives in: an embedded cluster needs no upload.
-fn own_program(hash: BundleHash) -> bool {
-    Bundle::of_this_program().is_ok_and(|own| own.hash == hash)
+/// Whether that blob is the very program that this controller lives in: an embedded cluster needs no upload.
+fn own_program(hash: BlobHash) -> bool {
+    Bundle::of_this_program().is_ok_and(|own| BlobHash::from(own.hash) == hash)
 }
 
-impl Handler<Remote<BundlePart>> for BundleKeeper {
+impl Handler<Remote<BlobPart>> for BlobKeeper {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<BundlePart>, _: &mut Context<Self>) {
-        let Remote { message: BundlePart { hash, offset, data, last }, from, reply } = remote;
+    fn handle(&mut self, remote: Remote<BlobPart>, _: &mut Context<Self>) {
+        let Remote { message: BlobPart { hash, offset, data, last }, from, reply } = remote;
         let link = from.id();
         let Some(mut file) = self.uploads.lock().take(hash, link) else {
-            return reply.send(&Err("a part of a program that was not offered, or before the last one was answered".into()));
+            return reply.send(&Err("a part of what was not offered, or before the last one was answered".into()));
         };
         let uploads = self.uploads.clone();
         actix_rt::spawn(async move {
@@ -129,28 +129,31 @@ impl Handler<Remote<BundlePart>> for BundleKeeper {
     }
 }
 
-impl Handler<Remote<FetchBundle>> for BundleKeeper {
+impl Handler<Remote<FetchBlob>> for BlobKeeper {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<FetchBundle>, _: &mut Context<Self>) {
-        let FetchBundle { hash, offset, bytes_max } = remote.message;
-        let bundles = self.bundles.clone();
-        let reply = remote.reply;
+    fn handle(&mut self, remote: Remote<FetchBlob>, _: &mut Context<Self>) {
+        let FetchBlob { hash, offset, bytes_max } = remote.message;
+        let blobs = self.blobs.clone();
+        let (reply, node) = (remote.reply, remote.from.peer().name.clone());
         actix_rt::spawn(async move {
             let part = blocking(move || {
-                let (bundle_bytes, data) = read_part(&bundles, hash, offset, bytes_max.min(PART_BYTES_MAX) as usize)?;
-                Ok(FetchedPart { bundle_bytes, data })
+                let (blob_bytes, data) = read_part(&blobs, hash, offset, bytes_max.min(PART_BYTES_MAX) as usize)?;
+                if offset + data.len() as u64 == blob_bytes {
+                    tracing::info!(%hash, bytes = blob_bytes, %node, "an engine node has fetched a program or a shared value");
+                }
+                Ok(FetchedPart { blob_bytes, data })
             });
             reply.send(&part.await);
         });
     }
 }
 
-fn read_part(bundles: &Arc<BundleCache>, hash: BundleHash, offset: u64, bytes: usize) -> Result<(u64, Bytes), String> {
+fn read_part(blobs: &Arc<BlobCache>, hash: BlobHash, offset: u64, bytes: usize) -> Result<(u64, Bytes), String> {
     use std::os::unix::fs::FileExt;
-    if let Some(pin) = bundles.pin(hash) {
+    if let Some(pin) = blobs.pin(hash) {
         let path = &pin.path;
-        let unreadable = |error: std::io::Error| format!("the program cannot be read from {}: {error}", path.display());
+        let unreadable = |error: std::io::Error| format!("it cannot be read from {}: {error}", path.display());
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let whole = file.metadata().map_err(unreadable)?.len();
         let length = usize::try_from(whole.saturating_sub(offset)).unwrap_or(usize::MAX).min(bytes);
@@ -159,10 +162,10 @@ fn read_part(bundles: &Arc<BundleCache>, hash: BundleHash, offset: u64, bytes: u
         return Ok((whole, data.into()));
     }
     match Bundle::of_this_program() {
-        Ok(own) if own.hash == hash => {
+        Ok(own) if BlobHash::from(own.hash) == hash => {
             let data = own.read_chunk(offset, bytes).map_err(|error| error.to_string())?;
             Ok((own.bytes, data.into()))
         }
-        _ => Err("the controller no longer has the program: submit the job again".into()),
+        _ => Err("the controller no longer has it: submit the job again".into()),
     }
 }
