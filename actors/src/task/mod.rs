@@ -8,6 +8,7 @@ mod record;
 
 pub use ids::{BatchId, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
+pub(crate) use packed::item_of;
 pub use packed::{Packed, PackedBuilder};
 pub(crate) use ranges::Ranges;
 pub use record::{TaskFilter, TaskRecord, TaskState};
