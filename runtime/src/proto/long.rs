@@ -3,11 +3,11 @@
 use std::io;
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapMut};
 
-/// Rooms of at least so many bytes are mapped of their own, in large pages where the system has them: memory that is new to a
-/// process is cleared page by page, which for small pages takes longer than sending what comes to stand there. Two large pages,
-/// so that rounding up to them costs less than the message has.
+use crate::memory::Room as Mapped;
+
+/// Rooms of at least so many bytes are mapped of their own, in large pages, and used again; see [`crate::memory`]. Two large
+/// pages, so that rounding up to them costs less than the message has.
 const MAPPED_BYTES_MIN: usize = 4 << 20;
 
 /// A buffer of the length that was announced. A long one is address space only, until bytes come to stand there: so memory
@@ -15,13 +15,14 @@ const MAPPED_BYTES_MIN: usize = 4 << 20;
 #[derive(Debug)]
 pub struct LongBuffer {
     room: Room,
+    bytes: usize,
     filled: usize,
 }
 
 #[derive(Debug)]
 enum Room {
     Allocated(Vec<u8>),
-    Mapped(MmapMut),
+    Mapped(Mapped),
 }
 
 impl LongBuffer {
@@ -30,26 +31,22 @@ impl LongBuffer {
     /// # Errors
     /// When the system has no address space for them.
     pub fn new(bytes: usize) -> io::Result<Self> {
-        let room = if bytes < MAPPED_BYTES_MIN {
-            Room::Allocated(vec![0; bytes])
-        } else {
-            let mapped = MmapMut::map_anon(bytes)?;
-            #[cfg(target_os = "linux")]
-            // Without large pages it is slower, and nothing else.
-            let _ = mapped.advise(Advice::HugePage);
-            Room::Mapped(mapped)
-        };
-        Ok(Self { room, filled: 0 })
+        let room = if bytes < MAPPED_BYTES_MIN { Room::Allocated(vec![0; bytes]) } else { Room::Mapped(Mapped::of(bytes)?) };
+        Ok(Self { room, bytes, filled: 0 })
     }
 
     /// What has come.
     pub fn filled(&self) -> &[u8] {
-        &self.room()[..self.filled]
+        let room = match &self.room {
+            Room::Allocated(room) => room.as_slice(),
+            Room::Mapped(room) => room,
+        };
+        &room[..self.filled]
     }
 
     /// How many bytes have not come.
     pub fn missing(&self) -> usize {
-        self.room().len() - self.filled
+        self.bytes - self.filled
     }
 
     /// Takes in as many of these bytes as there is room for, and gives back the others.
@@ -62,12 +59,12 @@ impl LongBuffer {
 
     /// Where the next bytes belong, for who reads them there; see [`advance`](Self::advance).
     pub fn spare(&mut self) -> &mut [u8] {
-        let filled = self.filled;
+        let unfilled = self.filled..self.bytes;
         let room = match &mut self.room {
             Room::Allocated(room) => room.as_mut_slice(),
             Room::Mapped(room) => room,
         };
-        &mut room[filled..]
+        &mut room[unfilled]
     }
 
     /// So many bytes have been written to the front of [`spare`](Self::spare).
@@ -82,13 +79,6 @@ impl LongBuffer {
             Room::Mapped(room) => Bytes::from_owner(room),
         };
         all.slice(..self.filled)
-    }
-
-    fn room(&self) -> &[u8] {
-        match &self.room {
-            Room::Allocated(room) => room,
-            Room::Mapped(room) => room,
-        }
     }
 }
 
