@@ -15,3 +15,5 @@ pub mod actor;
 pub mod net;
 pub mod node;
 pub mod proto;
+
+mod memory;

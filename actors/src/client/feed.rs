@@ -1,6 +1,6 @@
 //! The submission of one job, in parts that fit a message. Pure.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use engineroom_runtime::net::link::INLINE_BYTES_MAX;
 
@@ -77,12 +77,17 @@ impl Feed {
         Self { closed: true, ended: true, ..Self::default() }
     }
 
-    pub fn push(&mut self, argument: &[u8]) -> Result<u32, Error> {
+    pub fn push<'a>(&mut self, argument: impl Into<Cow<'a, [u8]>>) -> Result<u32, Error> {
         if self.next == TASKS_MAX {
             return Err(Error::Submit(format!("a job has at most {TASKS_MAX} tasks: split the inputs over several maps")));
         }
         let index = self.next;
-        self.builder.push(argument);
+        let argument = argument.into();
+        if argument.len() > PART_BYTES {
+            // It is a part of its own, and is not copied to become one.
+            self.cut();
+        }
+        self.builder.push_item(argument);
         self.next += 1;
         if self.builder.bytes() > PART_BYTES && self.builder.len() > 1 {
             let last = self.builder.split_last();

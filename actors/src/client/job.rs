@@ -2,6 +2,7 @@
 //! program's threads and the client actor.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
@@ -117,7 +118,7 @@ impl Job {
     }
 
     /// Adds a task with this encoded argument; its index.
-    pub fn push(&self, argument: &[u8]) -> Result<(u32, Notify), Error> {
+    pub fn push<'a>(&self, argument: impl Into<Cow<'a, [u8]>>) -> Result<(u32, Notify), Error> {
         let mut state = self.lock();
         let index = state.feed.push(argument)?;
         Ok((index, state.notify()))

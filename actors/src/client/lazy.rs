@@ -22,7 +22,7 @@ use super::{
 };
 use crate::code::encode;
 use crate::error::{Error, Result};
-use crate::task::{JobId, MessageId};
+use crate::task::{JobId, MessageId, item_of};
 
 /// How many tasks of a lazy map are outstanding, from when the input is drawn until the program has the result.
 pub(super) const OUTSTANDING_MAX: u64 = 262_144;
@@ -165,7 +165,7 @@ impl Feeder {
             let index = self.job.length().0;
             let encoded = encode(&input, &mut argument);
             let encoded = encoded.map_err(|error| Error::Submit(format!("input {index} cannot be encoded: {error}")));
-            match encoded.and_then(|()| self.job.push(&argument)) {
+            match encoded.and_then(|()| self.job.push(item_of(&mut argument))) {
                 Ok((_, change)) => self.tell(change),
                 Err(error) => {
                     self.job.fail(error);

@@ -19,7 +19,7 @@ use super::{
 use crate::code::{Bundle, Function, FunctionError, TaskName, encode, target};
 use crate::engine::worker::was_initialised;
 use crate::error::{Error, Result};
-use crate::task::{EngineId, JobId};
+use crate::task::{EngineId, JobId, item_of};
 use crate::wire::JobHeader;
 
 /// How many jobs of single submissions one view keeps open; each function that is applied has one.
@@ -251,7 +251,7 @@ impl LoadBalancedView {
             shared.wait_for_budget(|| open.job.waiting_bytes());
             let mut encoded = Vec::new();
             encode(argument, &mut encoded).map_err(|error| Error::Submit(format!("the argument cannot be encoded: {error}")))?;
-            let (index, change) = open.job.push(&encoded)?;
+            let (index, change) = open.job.push(encoded)?;
             notify(&self.client, &open.job, change);
             Ok((open.job.clone(), index))
         });
@@ -435,7 +435,7 @@ fn submit<A: Serialize, R>(client: &Client, job: Job, inputs: impl IntoIterator<
         argument.clear();
         let encoded = encode(&input, &mut argument);
         let encoded = encoded.map_err(|error| Error::Submit(format!("input {index} cannot be encoded: {error}")));
-        if let Err(error) = encoded.and_then(|()| job.push(&argument)) {
+        if let Err(error) = encoded.and_then(|()| job.push(item_of(&mut argument))) {
             job = Job::failed(error);
             break;
         }

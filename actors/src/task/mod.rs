@@ -9,6 +9,7 @@ mod record;
 
 pub use ids::{BatchId, BlobHash, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
+pub(crate) use packed::item_of;
 pub use packed::{Packed, PackedBuilder};
 pub(crate) use ranges::Ranges;
 pub use record::{TaskFilter, TaskRecord, TaskState};

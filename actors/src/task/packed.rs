@@ -1,6 +1,9 @@
 //! Many small byte strings in one allocation: the arguments or the values of a run of tasks.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
+use engineroom_runtime::proto::payload::{LENT_BYTES_MIN, lent};
 use serde::{Deserialize, Serialize};
 
 use super::compact;
@@ -12,6 +15,7 @@ use super::compact;
 pub struct Packed {
     #[serde(with = "compact::ends")]
     ends: Vec<u32>,
+    #[serde(with = "lent")]
     data: Bytes,
 }
 
@@ -105,6 +109,19 @@ impl PackedBuilder {
         self.seal();
     }
 
+    /// As [`push`](Self::push). An item that is owned is not copied if no bytes are held so far.
+    pub fn push_item(&mut self, item: Cow<'_, [u8]>) {
+        match item {
+            Cow::Owned(mut item) if self.data.is_empty() => {
+                // It was grown for what might have come.
+                item.shrink_to_fit();
+                self.data = item;
+                self.seal();
+            }
+            item => self.push(&item),
+        }
+    }
+
     /// Takes the last item out again, into a builder of its own.
     pub fn split_last(&mut self) -> Self {
         self.ends.pop();
@@ -131,9 +148,33 @@ impl PackedBuilder {
     }
 }
 
+/// What was encoded to a buffer, as an item: a long one takes the buffer along, so that it is never copied.
+pub fn item_of(encoded: &mut Vec<u8>) -> Cow<'_, [u8]> {
+    if encoded.len() < LENT_BYTES_MIN { Cow::Borrowed(encoded) } else { Cow::Owned(std::mem::take(encoded)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_item_is_moved_when_it_is_the_first() {
+        let mut builder = PackedBuilder::default();
+        builder.push(b"");
+        let mut long = vec![7; LENT_BYTES_MIN];
+        let place = long.as_ptr();
+        builder.push_item(item_of(&mut long));
+        assert!(long.is_empty());
+        let mut other = vec![8; LENT_BYTES_MIN];
+        let mut both = builder.clone();
+        both.push_item(item_of(&mut other));
+        both.push_item(item_of(&mut b"end".to_vec()));
+        let built = builder.build();
+        assert_eq!(built.item(1).map(<[u8]>::as_ptr), Some(place));
+        let both = both.build();
+        assert_eq!(both.iter().map(<[u8]>::len).collect::<Vec<_>>(), [0, LENT_BYTES_MIN, LENT_BYTES_MIN, 3]);
+        assert!(both.is_sound());
+    }
 
     fn packed(items: &[&[u8]]) -> Packed {
         let mut builder = PackedBuilder::default();

@@ -13,7 +13,10 @@ use crate::net::{
     identity::Role,
     link::{Deliver, Inbound, Refusal},
 };
-use crate::proto::packet::{AskCode, TerminatedCode, TerminatedReason};
+use crate::proto::{
+    packet::{AskCode, TerminatedCode, TerminatedReason},
+    payload,
+};
 
 /// The number of an actor within its node, as remote peers name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -164,7 +167,7 @@ where
     let Some(address) = exports.address::<A>(ActorId(actor)) else {
         return Err((AskCode::NoSuchActor, format!("no actor {actor} here takes {}", M::NAME)));
     };
-    let message = rmp_serde::from_slice::<M>(&payload)
+    let message = payload::decode::<M>(&payload)
         .map_err(|error| (AskCode::BadPayload, format!("the payload is no {}: {error}", M::NAME)))?;
     let reply = Reply::new(ask.map(|ask| (link.clone(), ask)), permit);
     if !address.connected() {

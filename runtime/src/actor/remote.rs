@@ -9,7 +9,7 @@ use super::{
     registry::ActorId,
 };
 use crate::net::link::{AskError, Link, SendError, Urgency};
-use crate::proto::packet::TerminatedReason;
+use crate::proto::{packet::TerminatedReason, payload};
 
 /// Where to send messages for one actor of type `A` on the other side of a link.
 ///
@@ -76,7 +76,7 @@ impl<A: Actor> RemoteAddr<A> {
         let pending = self.link.ask(self.actor.0, M::NAME, M::VERSION, message, deadline);
         async move {
             let answer = pending?.answer().await?;
-            rmp_serde::from_slice(&answer).map_err(|error| AskError::BadAnswer(error.to_string()))
+            payload::decode(&answer).map_err(|error| AskError::BadAnswer(error.to_string()))
         }
     }
 

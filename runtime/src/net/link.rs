@@ -38,6 +38,7 @@ use crate::proto::{
     frame::{Decoder, FRAME_BYTES_MAX},
     handshake::{Incarnation, MessageTable},
     packet::{AskCode, CloseCode, Packet, PacketHead, TerminatedCode, TerminatedReason, begin, finish},
+    payload::{LENT_BYTES_MIN, Rope},
 };
 
 /// How many frames may wait for the writer. Beyond it the peer reads too slowly and senders are told so.
@@ -344,14 +345,15 @@ impl Link {
         let mut frame = BytesMut::with_capacity(256);
         begin(&mut frame, &head);
         let body = head.payload_offset();
-        let mut writer = bytes::BufMut::writer(frame);
-        rmp_serde::encode::write(&mut writer, message).map_err(|error| SendError::Encoding(error.to_string()))?;
-        let mut frame = writer.into_inner();
-        if frame.len() - body <= INLINE_BYTES_MAX {
+        let mut rope = Rope::after(frame);
+        rope.encode(message).map_err(|error| SendError::Encoding(error.to_string()))?;
+        if rope.len() - body <= INLINE_BYTES_MAX {
+            // So short a message is all in one piece.
+            let mut frame = std::mem::take(rope.gathered_mut());
             finish(&mut frame).map_err(|error| SendError::Encoding(error.to_string()))?;
             return self.queue(frame.freeze(), urgency);
         }
-        let payload = frame.split_off(body).freeze();
+        let payload = rope.into_payload(body);
         if payload.len() > bulk::MESSAGE_BYTES_MAX {
             let text = format!("{} bytes are more than the {} that a message may have", payload.len(), bulk::MESSAGE_BYTES_MAX);
             return Err(SendError::Encoding(text));
@@ -474,3 +476,4 @@ pub(crate) struct Streams {
 
 // One frame's payload always fits a frame, so that only `send` decides between inline and bulk.
 const _: () = assert!(INLINE_BYTES_MAX + 64 < FRAME_BYTES_MAX);
+const _: () = assert!(INLINE_BYTES_MAX < LENT_BYTES_MIN);

@@ -9,6 +9,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::long::LongBuffer;
+
 /// The longest frame between nodes, in bytes, header included. Long enough to batch small messages, short enough that one
 /// frame never delays the next noticeably. Longer payloads travel as bulk. Both sides must agree on it: lowering it makes
 /// peers of the old value violate the protocol.
@@ -19,6 +21,9 @@ pub const HEADER_BYTES: usize = 8;
 
 /// The longest body of a frame between nodes, in bytes.
 pub const BODY_BYTES_MAX: usize = FRAME_BYTES_MAX - HEADER_BYTES;
+
+/// Bodies of more bytes have memory of their own, in which they are gathered. None between nodes is so long.
+const LONG_BODY_BYTES: usize = FRAME_BYTES_MAX;
 
 /// The flags that this version knows. None yet: a set bit is an error, so that a later version can give it a meaning and
 /// negotiate it in the handshake.
@@ -131,6 +136,9 @@ pub enum FrameError {
     /// The reserved field is in use.
     #[error("a frame has {0:#06x} in its reserved field, which must be 0")]
     Reserved(u16),
+    /// The system has no room for the body.
+    #[error("there is no memory for a frame's body of {0} bytes")]
+    NoMemory(usize),
 }
 
 /// Writes a frame's header.
@@ -163,23 +171,39 @@ pub const fn frame_header(kind: u8, flags: u8, body_bytes: usize) -> [u8; HEADER
 #[derive(Debug)]
 pub struct RawDecoder {
     buffer: BytesMut,
+    /// A frame with a long body that has begun. Then nothing is in `buffer` until it is complete.
+    long: Option<(RawHeader, LongBuffer)>,
     body_bytes_max: usize,
 }
 
 impl RawDecoder {
     /// A decoder that accepts bodies of at most `body_bytes_max` bytes.
     pub fn new(body_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), body_bytes_max }
+        Self { buffer: BytesMut::new(), long: None, body_bytes_max }
     }
 
     /// Takes in what the stream brought.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.buffer.extend_from_slice(bytes);
+        let others = self.long.as_mut().map_or(bytes, |(_, body)| body.push(bytes));
+        self.buffer.extend_from_slice(others);
+    }
+
+    /// Where the stream's next bytes belong, if they are of a long body: who reads them there, and says how many to
+    /// [`filled`](Self::filled), spares a copy. `None` if they are to be pushed.
+    pub fn room(&mut self) -> Option<&mut [u8]> {
+        self.long.as_mut().map(|(_, body)| body.spare()).filter(|room| !room.is_empty())
+    }
+
+    /// So many bytes of the stream were read to the front of [`room`](Self::room).
+    pub fn filled(&mut self, bytes: usize) {
+        if let Some((_, body)) = &mut self.long {
+            body.advance(bytes);
+        }
     }
 
     /// The bytes that wait for the rest of their frame.
     pub fn buffered(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len() + self.long.as_ref().map_or(0, |(_, body)| HEADER_BYTES + body.filled().len())
     }
 
     /// The header of the next frame, as soon as it is complete.
@@ -188,6 +212,9 @@ impl RawDecoder {
     ///
     /// When the header is wrong. It stays wrong: the same error comes back for ever.
     pub fn header(&self) -> Result<Option<RawHeader>, FrameError> {
+        if let Some((header, _)) = &self.long {
+            return Ok(Some(*header));
+        }
         let Some(&[a, b, c, d, kind, flags, e, f]) = self.buffer.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
@@ -210,12 +237,29 @@ impl RawDecoder {
     /// As [`header`](Self::header).
     pub fn next_frame(&mut self) -> Result<Option<RawFrame>, FrameError> {
         let Some(header) = self.header()? else { return Ok(None) };
+        let body = if header.body_bytes > LONG_BODY_BYTES { self.long_body(header)? } else { self.short_body(header) };
+        Ok(body.map(|body| RawFrame { kind: header.kind, flags: header.flags, body }))
+    }
+
+    fn short_body(&mut self, header: RawHeader) -> Option<Bytes> {
         if self.buffer.len() - HEADER_BYTES < header.body_bytes {
-            return Ok(None);
+            return None;
         }
         self.buffer.advance(HEADER_BYTES);
-        let body = self.buffer.split_to(header.body_bytes).freeze();
-        Ok(Some(RawFrame { kind: header.kind, flags: header.flags, body }))
+        Some(self.buffer.split_to(header.body_bytes).freeze())
+    }
+
+    fn long_body(&mut self, header: RawHeader) -> Result<Option<Bytes>, FrameError> {
+        if self.long.is_none() {
+            let no_memory = |_| FrameError::NoMemory(header.body_bytes);
+            let mut body = LongBuffer::new(header.body_bytes).map_err(no_memory)?;
+            let here = self.buffer.len() - HEADER_BYTES;
+            let others = body.push(&self.buffer[HEADER_BYTES..]).len();
+            self.buffer.advance(HEADER_BYTES + here - others);
+            self.long = Some((header, body));
+        }
+        let complete = self.long.take_if(|(_, body)| body.missing() == 0);
+        Ok(complete.map(|(_, body)| body.freeze()))
     }
 }
 

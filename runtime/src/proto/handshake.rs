@@ -26,7 +26,7 @@ use crate::proto::{
 pub use crate::proto::codes::RejectCode;
 
 /// The protocol versions that this code speaks: the lowest and the highest.
-pub const PROTOCOL_VERSIONS: (u16, u16) = (1, 1);
+pub const PROTOCOL_VERSIONS: (u16, u16) = (2, 2);
 
 /// The most messages a node may accept, in a `Hello` or `Welcome`. Far more than a program has; it bounds what a peer can
 /// make us keep per link.

@@ -4,4 +4,6 @@
 pub mod codes;
 pub mod frame;
 pub mod handshake;
+pub mod long;
 pub mod packet;
+pub mod payload;

@@ -225,10 +225,10 @@ fn bulk_that_lies_ends_the_link() {
             let link = controller.up().await;
             let mut stream = raw.connection.open_uni().await.unwrap();
             let mut sent = lie.bytes.to_le_bytes().to_vec();
-            sent.extend_from_slice(lie.hash.as_bytes());
             sent.extend_from_slice(&(lie.head.len() as u16).to_le_bytes());
             sent.extend_from_slice(&lie.head);
             sent.extend_from_slice(&lie.payload);
+            sent.extend_from_slice(lie.hash.as_bytes());
             // The other side may close before it has it all.
             let _ = stream.write_all(&sent).await;
             let _ = stream.finish();

@@ -1,6 +1,7 @@
 //! Outcomes on their way to the engine: gathered for a moment, so that quick tasks do not cost a message each.
 
 use std::{
+    borrow::Cow,
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -40,7 +41,7 @@ pub(super) struct Ended<'a> {
     /// When it ended.
     pub(super) end: Instant,
     /// Its encoded result.
-    pub(super) result: Result<&'a [u8], Cause>,
+    pub(super) result: Result<Cow<'a, [u8]>, Cause>,
     /// What it has written.
     pub(super) output: Option<TaskOutput>,
 }
@@ -139,6 +140,10 @@ impl<S: ReportSink> Outbox<S> {
     pub(super) fn push(&self, ended: Ended<'_>) -> Pushed {
         let mut state = self.shared.lock();
         let now = ended.end;
+        if matches!(ended.result, Ok(Cow::Owned(_))) && !state.waiting.is_empty() {
+            // A long one begins a report, so that it need not be copied behind others.
+            state.send();
+        }
         state.waiting.add(ended);
         state.unfinished = state.unfinished.saturating_sub(1);
         if state.unfinished == 0
@@ -251,8 +256,8 @@ impl Waiting {
         self.bytes += size_of::<Timing>() + size_of::<u32>();
         match ended.result {
             Ok(value) => {
-                self.values.push(value);
                 self.bytes += value.len();
+                self.values.push_item(value);
             }
             Err(cause) => {
                 self.values.push(b"");

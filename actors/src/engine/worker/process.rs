@@ -14,7 +14,7 @@ use std::{
 };
 
 use engineroom_runtime::proto::frame::RawDecoder;
-use rustix::process::Signal;
+use rustix::{net::sockopt::set_socket_send_buffer_size, process::Signal};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -22,7 +22,7 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{mpsc, oneshot},
-    task::{AbortHandle, spawn_local},
+    task::{AbortHandle, spawn_local, yield_now},
     time::timeout,
 };
 
@@ -31,7 +31,9 @@ use super::{
     capture::OutputFiles,
     control::RUNS_MAX,
     keeper::{Demise, Leash, keep},
-    protocol::{Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message},
+    protocol::{
+        LONG_READ_BYTES, Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message,
+    },
     serve::{MARKER, marker},
 };
 use crate::task::{BundleHash, WorkerExit};
@@ -58,6 +60,10 @@ impl ProcessWorker {
     /// When the system has no more files or threads.
     pub(super) fn start(mut command: Command, bundle: BundleHash, sink: EventSink) -> io::Result<Self> {
         let (ours, theirs) = StdStream::pair()?;
+        for end in [&ours, &theirs] {
+            // A smaller buffer costs speed only.
+            let _ = set_socket_send_buffer_size(end, LONG_READ_BYTES);
+        }
         let outputs = OutputFiles::create()?;
         let (stdout, stderr) = outputs.share()?;
         command.env(MARKER, marker()).stdin(OwnedFd::from(theirs)).stdout(stdout).stderr(stderr).process_group(0);
@@ -119,11 +125,10 @@ impl Drop for KillOnDrop {
 
 /// Sends batches. Never returns: when the process is gone, `listen` says so.
 async fn speak(mut writer: OwnedWriteHalf, bundle: BundleHash, mut runs: mpsc::Receiver<Run>) {
-    let mut buffer = Vec::new();
     let start = Start { protocol: PROTOCOL, bundle };
-    if send(&mut writer, &start, &mut buffer).await.is_ok() {
+    if send(&mut writer, &start).await.is_ok() {
         while let Some(run) = runs.recv().await {
-            if send(&mut writer, &run, &mut buffer).await.is_err() {
+            if send(&mut writer, &run).await.is_err() {
                 break;
             }
         }
@@ -131,9 +136,11 @@ async fn speak(mut writer: OwnedWriteHalf, bundle: BundleHash, mut runs: mpsc::R
     pending().await
 }
 
-async fn send<M: Message>(writer: &mut OwnedWriteHalf, message: &M, buffer: &mut Vec<u8>) -> io::Result<()> {
-    encode_message(message, buffer)?;
-    writer.write_all(buffer).await
+async fn send<M: Message>(writer: &mut OwnedWriteHalf, message: &M) -> io::Result<()> {
+    for chunk in encode_message(message)?.chunks() {
+        writer.write_all(chunk).await?;
+    }
+    Ok(())
 }
 
 /// Hands on reports until the process is gone.
@@ -214,9 +221,22 @@ impl Reader {
             if let Some(frame) = self.decoder.next_frame()? {
                 return decode_message(&frame).map(Some);
             }
-            match self.half.read(&mut self.buffer).await {
+            let read = match self.decoder.room() {
+                Some(room) => {
+                    let bytes = room.len().min(LONG_READ_BYTES);
+                    let read = self.half.read(&mut room[..bytes]).await;
+                    if let Ok(read) = read {
+                        self.decoder.filled(read);
+                        // The engine's thread has others to serve, and the worker may be as quick as it is.
+                        yield_now().await;
+                    }
+                    read
+                }
+                None => self.half.read(&mut self.buffer).await.inspect(|read| self.decoder.push(&self.buffer[..*read])),
+            };
+            match read {
                 Ok(0) => return Ok(None),
-                Ok(read) => self.decoder.push(&self.buffer[..read]),
+                Ok(_) => {}
                 // The process ended before it had read all that was sent to it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(error) => return Err(error.into()),

@@ -395,8 +395,7 @@ impl Bare {
     }
 
     fn send<M: Message>(&mut self, message: &M) {
-        let mut bytes = Vec::new();
-        encode_message(message, &mut bytes).unwrap();
+        let bytes = encode_message(message).unwrap().into_chunks().concat();
         self.socket.write_all(&bytes).unwrap();
     }
 

@@ -9,7 +9,10 @@
 
 use std::io;
 
-use engineroom_runtime::proto::frame::{FrameError, HEADER_BYTES, RawDecoder, RawFrame, frame_header};
+use engineroom_runtime::proto::{
+    frame::{FrameError, HEADER_BYTES, RawDecoder, RawFrame, frame_header},
+    payload::{Payload, Rope, with_source},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -27,11 +30,12 @@ pub(crate) const WORKER_MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// What a message needs beside its arguments or its one large result, in bytes: names, timings and other results.
 pub(super) const WORKER_MESSAGE_MARGIN_BYTES: usize = 4 << 20;
 
-/// Buffers that grew beyond this many bytes for a large message are given back after it.
-pub(super) const BUFFER_BYTES_KEPT: usize = 1 << 20;
-
 /// How much is read from the socket at a time, in bytes.
 pub(super) const READ_BYTES: usize = 64 << 10;
+
+/// How much of a long message is read at a time, in bytes, and what the system is asked to buffer between the two: large, so
+/// that they need not take turns often; small enough that copying it does not keep the engine's thread noticeably.
+pub(super) const LONG_READ_BYTES: usize = 1 << 20;
 
 /// A batch: tasks to be run one after another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -185,21 +189,19 @@ pub(super) enum ProtocolError {
     Io(#[from] io::Error),
 }
 
-/// Replaces `out` by the frame of a message.
+/// The frame of a message, in pieces: its arguments or its one large result are not copied.
 ///
 /// # Errors
 /// When the message is longer than the protocol allows.
-pub(super) fn encode_message<M: Message>(message: &M, out: &mut Vec<u8>) -> io::Result<()> {
-    out.clear();
-    out.shrink_to(BUFFER_BYTES_KEPT);
-    out.extend_from_slice(&[0; HEADER_BYTES]);
-    rmp_serde::encode::write(&mut *out, message).map_err(io::Error::other)?;
-    let body_bytes = out.len() - HEADER_BYTES;
+pub(super) fn encode_message<M: Message>(message: &M) -> io::Result<Payload> {
+    let mut rope = Rope::after([0; HEADER_BYTES][..].into());
+    rope.encode(message).map_err(io::Error::other)?;
+    let body_bytes = rope.len() - HEADER_BYTES;
     if body_bytes > WORKER_MESSAGE_BYTES_MAX {
         return Err(io::Error::other(format!("a message of {body_bytes} bytes is too long for the worker protocol")));
     }
-    out[..HEADER_BYTES].copy_from_slice(&frame_header(M::KIND, 0, body_bytes));
-    Ok(())
+    rope.gathered_mut()[..HEADER_BYTES].copy_from_slice(&frame_header(M::KIND, 0, body_bytes));
+    Ok(rope.into_payload(0))
 }
 
 /// Reads the message that a frame carries.
@@ -211,7 +213,8 @@ pub(super) fn decode_message<M: Message>(frame: &RawFrame) -> Result<M, Protocol
     if kind != M::KIND {
         return Err(ProtocolError::Unexpected { found: kind, expected: M::KIND });
     }
-    let message: M = decode(&frame.body).map_err(|source| ProtocolError::Body { kind, source })?;
+    let decoded = with_source(&frame.body, || decode(&frame.body));
+    let message: M = decoded.map_err(|source| ProtocolError::Body { kind, source })?;
     match message.flaw() {
         Some(flaw) => Err(ProtocolError::Flawed { kind, flaw }),
         None => Ok(message),
@@ -229,8 +232,7 @@ mod tests {
     use crate::engine::worker::testing::idle;
 
     fn frame<M: Message>(message: &M) -> (Vec<u8>, RawFrame) {
-        let (mut bytes, mut decoder) = (b"stale".to_vec(), decoder());
-        encode_message(message, &mut bytes).unwrap();
+        let (bytes, mut decoder) = (encode_message(message).unwrap().into_chunks().concat(), decoder());
         decoder.push(&bytes);
         let frame = decoder.next_frame().unwrap().unwrap();
         assert_eq!(decoder.buffered(), 0);

@@ -9,11 +9,11 @@ use super::{
     control::Control,
     outbox::{Ended, Outbox, Pushed, ReportSink},
     panics::{self, Noise},
-    protocol::{BUFFER_BYTES_KEPT, WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
+    protocol::{WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
 };
 use crate::{
     code::{SharedValues, Tasks},
-    task::{BundleHash, Cause, MessageId},
+    task::{BundleHash, Cause, MessageId, item_of},
 };
 
 /// The largest result of one task, in bytes: what fits a report together with the small results before it.
@@ -99,12 +99,12 @@ impl<S: ReportSink> Runner<S> {
                 type_name: "result".into(),
                 message: format!("it has {bytes} bytes; at most {RESULT_BYTES_MAX} are accepted"),
             }),
-            Ok(()) => Ok(&self.value[..]),
+            Ok(()) => Ok(item_of(&mut self.value)),
             Err(cause) => Err(bounded(cause)),
         };
         let pushed = self.outbox.push(Ended { start, end, result, output });
+        // A long one has taken its buffer along.
         self.value.clear();
-        self.value.shrink_to(BUFFER_BYTES_KEPT);
         // Reading the clock costs as much as a small task, so between tasks it is read only when something took time.
         if looked || pushed == Pushed::Sent { Instant::now() } else { end }
     }

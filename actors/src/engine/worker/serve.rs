@@ -112,7 +112,7 @@ fn serve(tasks: Tasks) -> Result<Never, ProtocolError> {
     // Tasks that read standard input find nothing, instead of the engine's messages.
     dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
     watch(stream.try_clone()?)?;
-    let mut writer = Writer { stream: stream.try_clone()?, buffer: Vec::new() };
+    let mut writer = Writer { stream: stream.try_clone()? };
     let mut reader = Reader { stream, decoder: decoder(), buffer: vec![0; READ_BYTES] };
 
     let start: Start = reader.next()?;
@@ -166,9 +166,13 @@ impl Reader {
             // Whoever sleeps in a read of a Unix socket is also woken each time that its peer takes what was written to it, for
             // nothing; in a poll, only by what comes. Errors pass: the read tells them.
             let _ = poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], None);
-            match self.stream.read(&mut self.buffer) {
+            let read = match self.decoder.room() {
+                Some(room) => self.stream.read(room).inspect(|read| self.decoder.filled(*read)),
+                None => self.stream.read(&mut self.buffer).inspect(|read| self.decoder.push(&self.buffer[..*read])),
+            };
+            match read {
                 Ok(0) => vanish(),
-                Ok(read) => self.decoder.push(&self.buffer[..read]),
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => vanish(),
                 Err(error) => return Err(error.into()),
@@ -180,13 +184,11 @@ impl Reader {
 /// Writes messages to the engine.
 struct Writer {
     stream: UnixStream,
-    buffer: Vec<u8>,
 }
 
 impl Writer {
     fn send<M: Message>(&mut self, message: &M) -> io::Result<()> {
-        encode_message(message, &mut self.buffer)?;
-        self.stream.write_all(&self.buffer)
+        encode_message(message)?.chunks().iter().try_for_each(|chunk| self.stream.write_all(chunk))
     }
 }
 

@@ -131,3 +131,37 @@ fn garbage_never_panics_and_never_grows_the_buffer() {
         }
     }
 }
+
+/// Long bodies are gathered elsewhere, whether they are pushed or read in place; their neighbours are not disturbed.
+#[test]
+fn long_bodies_survive_whatever_pieces_they_come_in() {
+    let bodies: Vec<Vec<u8>> = [3, LONG_BODY_BYTES, LONG_BODY_BYTES + 1, 300_000, 5 << 20, 0]
+        .map(|bytes| (0..bytes).map(|at| (at % 253) as u8).collect())
+        .into();
+    let stream: Vec<u8> = bodies.iter().flat_map(|body| frame(9, 0, body)).collect();
+    let mut random = StdRng::seed_from_u64(5);
+    for in_place in [false, true] {
+        let (mut decoder, mut rest, mut seen) = (RawDecoder::new(8 << 20), &stream[..], 0);
+        while !rest.is_empty() {
+            let piece = random.random_range(1..200_000).min(rest.len());
+            let taken = match decoder.room().filter(|_| in_place) {
+                Some(room) => {
+                    let taken = piece.min(room.len());
+                    room[..taken].copy_from_slice(&rest[..taken]);
+                    decoder.filled(taken);
+                    taken
+                }
+                None => {
+                    decoder.push(&rest[..piece]);
+                    piece
+                }
+            };
+            rest = &rest[taken..];
+            while let Some(found) = decoder.next_frame().unwrap() {
+                assert!(found.body == bodies[seen], "frame {seen}");
+                seen += 1;
+            }
+        }
+        assert_eq!((seen, decoder.buffered()), (bodies.len(), 0));
+    }
+}

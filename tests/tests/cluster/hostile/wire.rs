@@ -153,7 +153,7 @@ pub async fn bulk(target: &Target, random: &mut Random) {
             _ => {}
         }
         let mut stream = raw.connection.open_uni().await.expect("a stream");
-        let sent = [&bytes.to_le_bytes()[..], &hash, &(head.len() as u16).to_le_bytes(), &head, &payload].concat();
+        let sent = [&bytes.to_le_bytes()[..], &(head.len() as u16).to_le_bytes(), &head, &payload, &hash].concat();
         let _ = stream.write_all(&sent).await;
         let _ = stream.finish();
         raw.connection.closed().await;
@@ -166,7 +166,7 @@ pub async fn bulk(target: &Target, random: &mut Random) {
         PacketHead::Ask { actor: 2, message: raw.index("blob-part"), ask: 1, deadline_ms: 1 }.encode_into(&mut head);
         let mut stream = raw.connection.open_uni().await.expect("a stream");
         let length = (1_u64 << 30).to_le_bytes();
-        let sent = [&length[..], &[0; 32], &(head.len() as u16).to_le_bytes(), &head, &[0]].concat();
+        let sent = [&length[..], &(head.len() as u16).to_le_bytes(), &head, &[0]].concat();
         stream.write_all(&sent).await.expect("room for a head");
         streams.push(stream);
     }

@@ -21,7 +21,7 @@ fn run(first: u32, tasks: usize, reporting: Reporting) -> Run {
 /// A task that ended right when the last report went, so that no time has passed.
 fn ended<S>(outbox: &Outbox<S>, result: Result<&'static [u8], Cause>) -> Ended<'static> {
     let now = outbox.shared.lock().last_report;
-    Ended { start: now, end: now, result, output: None }
+    Ended { start: now, end: now, result: result.map(Cow::Borrowed), output: None }
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn times_count_from_the_first_task_of_a_report() {
     outbox.begin(&run(0, 1, Reporting::Coalesced));
     let before = unix_us(Instant::now());
     let start = Instant::now();
-    outbox.push(Ended { start, end: start + Duration::from_millis(3), result: Ok(b""), output: None });
+    outbox.push(Ended { start, end: start + Duration::from_millis(3), result: Ok(Cow::Borrowed(b"")), output: None });
     let outcomes = reports.recv().unwrap().outcomes;
     assert_eq!(outcomes.timings, [Timing { start_us: 0, busy_us: 3000 }]);
     // The clock of the system may be set meanwhile, but not by an hour.
