@@ -15,7 +15,7 @@ mod recovery;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};

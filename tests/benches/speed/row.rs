@@ -32,6 +32,8 @@ pub enum Row {
     Bulk,
     /// A thousand engines in four processes
     Engines,
+    /// The scheduler's core alone
+    Scheduler,
     /// Tasks of 10 ms on two engines
     Work,
     /// How soon controller and engine node are ready
@@ -71,6 +73,7 @@ impl Row {
             Row::Durable => rows::durable::LINES,
             Row::Bulk => rows::bulk::LINES,
             Row::Engines => rows::engines::LINES,
+            Row::Scheduler => rows::scheduler::LINES,
             Row::Work => rows::work::LINES,
             Row::Start => rows::start::LINES,
             Row::Idle => rows::idle::LINES,
@@ -92,6 +95,7 @@ impl Row {
             Row::Durable => rows::durable::measure(scale),
             Row::Bulk => rows::bulk::measure(scale),
             Row::Engines => rows::engines::measure(scale),
+            Row::Scheduler => rows::scheduler::measure(scale),
             Row::Work => rows::work::measure(scale),
             Row::Start => rows::start::measure(scale),
             Row::Idle => rows::idle::measure(scale),

@@ -7,6 +7,7 @@ pub mod idle;
 pub mod latency;
 pub mod map;
 pub mod queued;
+pub mod scheduler;
 pub mod single;
 pub mod start;
 pub mod work;
