@@ -192,7 +192,7 @@ mod tests {
     fn parts_are_short_or_a_single_task_whatever_the_sizes() {
         for sizes in [vec![100, 100, 100_000, 5], vec![12_000; 7], vec![24 << 10; 3], vec![1; 20_000], vec![70_000, 1, 70_000]] {
             let mut feed = feed();
-            sizes.iter().for_each(|size| drop(feed.push(&vec![7; *size])));
+            sizes.iter().for_each(|size| drop(feed.push(vec![7; *size])));
             feed.close();
             let mut next = 0;
             while let Some(part) = feed.take_part() {
