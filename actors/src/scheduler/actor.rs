@@ -13,7 +13,7 @@ mod recovery;
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};

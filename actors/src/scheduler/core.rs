@@ -300,7 +300,7 @@ impl Scheduler {
             if low >= high {
                 continue;
             }
-            for (low, high) in batch.cancelled.insert(low, high) {
+            for (low, high) in batch.cancel(low, high) {
                 cancelled += high - low;
                 self.out.push(Command::Cancel { engine: engine.id, batch: batch.id, first: low, count: high - low });
             }

@@ -105,8 +105,8 @@ pub(crate) struct Batch {
     pub(crate) reach: Reach,
     pub(crate) stage: Stage,
     pub(crate) retraction: Retraction,
-    /// The tasks that the engine was asked to abort.
-    pub(crate) cancelled: IndexSet,
+    /// The tasks that the engine was asked to abort. Boxed, to keep the record small: hardly ever are there any.
+    cancelled: Option<Box<IndexSet>>,
 }
 
 /// Whether a batch may go to another engine.
@@ -146,8 +146,8 @@ impl Batch {
     ) -> Self {
         // There are at most as many parts as a placement has, see `Settings::placement_max`.
         let part = u32::try_from(part).expect("a job has fewer than 2^32 parts");
-        let (retraction, cancelled) = (Retraction::Unasked, IndexSet::default());
-        Self { id, job, part, span, done: 0, price_us, busy_us: 0, reach, stage, retraction, cancelled }
+        let retraction = Retraction::Unasked;
+        Self { id, job, part, span, done: 0, price_us, busy_us: 0, reach, stage, retraction, cancelled: None }
     }
 
     /// The part of the job that its tasks are of.
@@ -172,6 +172,20 @@ impl Batch {
 
     pub(crate) fn attempt(&self) -> u32 {
         self.span.losses + 1
+    }
+
+    /// The engine is asked to abort tasks `first..end`. Returns those for which it had not been before.
+    pub(crate) fn cancel(&mut self, first: u32, end: u32) -> Vec<(u32, u32)> {
+        self.cancelled.get_or_insert_default().insert(first, end)
+    }
+
+    /// The tasks without an outcome, as runs that the engine was asked to abort (`true`) or was not.
+    pub(crate) fn rest(&self) -> Vec<(u32, u32, bool)> {
+        let (next, end) = (self.next(), self.span.end());
+        match &self.cancelled {
+            Some(cancelled) => cancelled.cut(next, end),
+            None => IndexSet::default().cut(next, end),
+        }
     }
 
     /// Whether it is one task on its own because engines were lost with it.

@@ -208,8 +208,8 @@ fn split(span: Span, size: u32) -> (Span, Span) {
 /// A set of indices, as disjoint intervals.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IndexSet {
-    /// First index → end. Neighbours are merged. Boxed, since a set is in every batch and hardly ever used.
-    ranges: Option<Box<BTreeMap<u32, u32>>>,
+    /// First index → end. Neighbours are merged.
+    ranges: BTreeMap<u32, u32>,
 }
 
 impl IndexSet {
@@ -217,10 +217,9 @@ impl IndexSet {
     pub(crate) fn insert(&mut self, first: u32, end: u32) -> Vec<(u32, u32)> {
         let mut added = Vec::new();
         let (mut low, mut high, mut at) = (first, end, first);
-        let ranges = self.ranges.get_or_insert_default();
-        let from = ranges.range(..=first).next_back().filter(|(_, e)| **e >= first).map_or(first, |(f, _)| *f);
-        while let Some((&f, &e)) = ranges.range(from..=end).next() {
-            ranges.remove(&f);
+        let from = self.ranges.range(..=first).next_back().filter(|(_, e)| **e >= first).map_or(first, |(f, _)| *f);
+        while let Some((&f, &e)) = self.ranges.range(from..=end).next() {
+            self.ranges.remove(&f);
             if at < f {
                 added.push((at, f));
             }
@@ -229,7 +228,7 @@ impl IndexSet {
         if at < end {
             added.push((at, end));
         }
-        ranges.insert(low, high);
+        self.ranges.insert(low, high);
         added
     }
 
@@ -237,10 +236,8 @@ impl IndexSet {
     pub(crate) fn cut(&self, first: u32, end: u32) -> Vec<(u32, u32, bool)> {
         let mut runs = Vec::new();
         let mut at = first;
-        let none = BTreeMap::new();
-        let ranges = self.ranges.as_deref().unwrap_or(&none);
-        let from = ranges.range(..=first).next_back().map_or(first, |(f, _)| *f);
-        for (&f, &e) in ranges.range(from..).take_while(|(f, _)| **f < end) {
+        let from = self.ranges.range(..=first).next_back().map_or(first, |(f, _)| *f);
+        for (&f, &e) in self.ranges.range(from..).take_while(|(f, _)| **f < end) {
             let (f, e) = (f.max(at), e.min(end));
             if f >= e {
                 continue;

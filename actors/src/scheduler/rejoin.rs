@@ -150,7 +150,7 @@ impl Scheduler {
     /// What was to be aborted before these batches came back still is, wherever it is now.
     fn cancel_again(&mut self, batches: &[Batch]) {
         for batch in batches {
-            for (first, end, cancelled) in batch.cancelled.cut(batch.next(), batch.span.end()) {
+            for (first, end, cancelled) in batch.rest() {
                 if cancelled {
                     self.cancel_queued(batch.job, first, end);
                     self.cancel_active(batch.job, first, end);

@@ -149,7 +149,7 @@ impl Scheduler {
         let poisoned = (blame == Blame::Suspected && batch.span.count == 1 && past.losses >= self.settings.poison_losses)
             .then_some(Cause::Poisoned { losses: past.losses });
         let end = end.or(poisoned.as_ref());
-        for (first, stop, aborted) in batch.cancelled.cut(batch.next(), batch.span.end()) {
+        for (first, stop, aborted) in batch.rest() {
             let end = if aborted { Some(&Cause::Aborted) } else { end };
             if let Some(cause) = end {
                 self.settle(key, (first, stop - first), batch.attempt(), Some(engine), cause.clone());
