@@ -279,6 +279,11 @@ impl Link {
         self.0.queued_bulk.load(Ordering::Relaxed) == 0
     }
 
+    /// How many datagrams have been sent to the peer.
+    pub fn datagrams_sent(&self) -> u64 {
+        self.0.connection.stats().udp_tx.datagrams
+    }
+
     /// How many datagrams have come from the peer: as long as they do, it is reading, or has something to say.
     pub(crate) fn datagrams_heard(&self) -> u64 {
         self.0.connection.stats().udp_rx.datagrams

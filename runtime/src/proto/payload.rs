@@ -1,7 +1,7 @@
 //! Messages as bytes, without copies of what is long in them.
 //!
 //! Memory that is new to a process costs more than anything else that is done with a long message, so a long field is never
-//! copied: a message is encoded into a [`Rope`], which takes such a field by reference, and [`decode`]d from one buffer, of
+//! copied: a message is encoded into a [`Rope`], which takes such a field by reference, and [`decode()`]d from one buffer, of
 //! which such a field is a part. A field takes part by `#[serde(with = "engineroom_runtime::proto::payload::lent")]`. On the
 //! wire it is what it would be anyway.
 
@@ -193,7 +193,7 @@ pub mod lent {
         written
     }
 
-    /// Reads the field. It shares the buffer that [`decode`](super::decode) was given, if it is most of it.
+    /// Reads the field. It shares the buffer that [`decode`](super::decode()) was given, if it is most of it.
     ///
     /// # Errors
     /// As the deserializer has.

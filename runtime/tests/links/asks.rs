@@ -42,6 +42,44 @@ fn what_is_told_arrives_in_order_from_either_side() {
 }
 
 #[test]
+fn what_is_not_urgent_keeps_its_place_and_leaves_without_company_too() {
+    const COUNT: u64 = 3_000;
+    run(async {
+        let (mut controller, _client, to_client, to_controller) = pair(Role::Client).await;
+        for number in 0..COUNT {
+            let to = probe(&to_controller);
+            // Alone at the end, and by the hundred before.
+            let told =
+                if number % 100 == 99 && number + 1 < COUNT { to.tell(&Note(number)) } else { to.tell_soon(&Note(number)) };
+            told.unwrap();
+        }
+        for number in 0..COUNT {
+            assert_eq!(controller.sees().await, Seen::Note { link: to_client.id(), number });
+        }
+    });
+}
+
+#[test]
+fn what_is_not_urgent_costs_no_packet_of_its_own_beside_what_is() {
+    const COUNT: u64 = 200;
+    run(async {
+        let (mut controller, _client, _, to_controller) = pair(Role::Client).await;
+        let before = to_controller.datagrams_sent();
+        for number in 0..COUNT {
+            probe(&to_controller).tell_soon(&Note(2 * number)).unwrap();
+            tokio::task::yield_now().await;
+            probe(&to_controller).tell(&Note(2 * number + 1)).unwrap();
+            for _ in 0..2 {
+                controller.sees().await;
+            }
+        }
+        let sent = to_controller.datagrams_sent() - before;
+        // One for each pair, and what the transport needs for itself.
+        assert!(sent < 2 * COUNT, "{sent} packets for {COUNT} pairs");
+    });
+}
+
+#[test]
 fn asks_are_answered_each_with_its_own_answer() {
     run(async {
         let (_controller, _client, to_client, to_controller) = pair(Role::Client).await;

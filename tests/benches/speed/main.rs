@@ -11,6 +11,7 @@
 
 mod bare;
 mod cluster;
+mod growth;
 mod limits;
 mod line;
 mod machine;
@@ -48,6 +49,7 @@ fn run(options: Options) -> Result<(), Failure> {
     match &options.task {
         None => suite::run(&options),
         Some(Task::Peers(peers)) => peers::compare(&options, peers),
+        Some(Task::Growth(growth)) => growth::draw_growth(&options, growth),
         Some(Task::Measure { row }) => suite::measure_here(*row, options.scale()),
         Some(Task::Bare(peer)) => bare::serve(peer),
         Some(Task::Engines(plan)) => cluster::serve_engines(plan),

@@ -47,6 +47,8 @@ pub struct Options {
 pub enum Task {
     /// Measures other task runtimes beside engineroom, those that are installed: Ray, Dask, IPython Parallel
     Peers(PeersOptions),
+    /// Draws how the costs of a task grow with engines and with tasks, as an SVG file
+    Growth(GrowthOptions),
     /// Measures one row in this process, and prints its reading as JSON
     #[command(hide = true)]
     Measure {
@@ -60,6 +62,14 @@ pub enum Task {
     /// Is an engine node with threads as workers, until its standard input ends
     #[command(hide = true)]
     Engines(EnginesPlan),
+}
+
+/// Where the picture of growth goes.
+#[derive(Debug, Args)]
+pub struct GrowthOptions {
+    /// The file [default: bench/growth.svg in the target directory]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 /// How the peers are measured.

@@ -56,6 +56,13 @@ pub fn measure(scale: Scale) -> Result<Reading, Failure> {
     Ok(reading)
 }
 
+/// The processor time that the controller takes for so many single tasks, in seconds.
+pub fn controller_seconds(cluster: &Cluster, tasks: u64) -> Result<f64, Failure> {
+    let before = cpu_seconds(cluster.controller_pid())?;
+    rate(&cluster.client, tasks)?;
+    Ok(cpu_seconds(cluster.controller_pid())? - before)
+}
+
 fn tasks_with(name: &str, cluster: Cluster, tasks: u64) -> Result<Reading, Failure> {
     let controller = cluster.controller_pid();
     let before = cpu_seconds(controller)?;

@@ -33,8 +33,14 @@ pub fn measure(scale: Scale) -> Result<Reading, Failure> {
     let count = scale.of(1_000_000, 200_000);
     let numbers = move || (FIRST_NUMBER..).take(count);
     let map = bytes_each(count, |view| view.map_named(TASK, numbers()))?;
-    let single = bytes_each(count, |view| numbers().map(|number| view.apply_named(TASK, number)).collect::<Vec<_>>())?;
+    let single = single_bytes(count)?;
     Ok(Reading::default().figure("queued.map_bytes", map).figure("queued.single_bytes", single))
+}
+
+/// What each of so many single tasks takes of the controller's memory, without its argument.
+pub fn single_bytes(count: usize) -> Result<f64, Failure> {
+    let numbers = (FIRST_NUMBER..).take(count);
+    bytes_each(count, |view| numbers.map(|number| view.apply_named(TASK, number)).collect::<Vec<_>>())
 }
 
 /// What each of so many tasks takes of the controller's memory. `submit` gives what keeps them.

@@ -14,10 +14,10 @@ use crate::{
 const REPETITIONS: usize = 5;
 
 /// The numbers of engines that the cost of a task is taken at.
-const ENGINES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
+pub const ENGINES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
 
 /// The numbers of queued tasks that the cost of a task is taken at, with 1,000 engines.
-const QUEUED: [u32; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+pub const QUEUED: [u32; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
 /// What stands in the table.
 pub const LINES: &[Line] = &[
