@@ -5,6 +5,7 @@
 //! same memory for all of them.
 
 use std::{
+    cell::RefCell,
     io,
     ops::{Deref, DerefMut},
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -17,14 +18,16 @@ use tokio::{runtime::Handle, time::sleep};
 /// How long memory is kept that nobody uses. Longer than a client takes to send the next long task after the last one's result.
 const KEPT: Duration = Duration::from_secs(3);
 
-/// How much memory is kept that nobody uses, in bytes, in all nodes of a process together.
+/// How much memory a node keeps that nobody uses, in bytes.
 const KEPT_BYTES_MAX: usize = 512 << 20;
 
 /// Lengths are rounded up to this, the large page of most machines, so that messages of nearly one length use one memory.
 const GRAIN_BYTES: usize = 2 << 20;
 
-/// What is kept. The tasks own it that end its time, so that it ends with their runtime too.
-static KEEPING: Mutex<Vec<Weak<Idle>>> = Mutex::new(Vec::new());
+thread_local! {
+    /// What the node of this thread keeps. The tasks own it that end its time, so that it ends with their runtime too.
+    static KEEPING: RefCell<Vec<Weak<Idle>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Memory that nobody uses, until it is taken or its time is over.
 struct Idle(Mutex<Option<MmapMut>>);
@@ -80,26 +83,33 @@ impl Drop for Room {
 }
 
 fn take(bytes: usize) -> Option<MmapMut> {
-    let mut keeping = KEEPING.lock().unwrap_or_else(PoisonError::into_inner);
     let fits = |room: &MmapMut| (bytes..=bytes.saturating_add(bytes / 8).saturating_add(GRAIN_BYTES)).contains(&room.len());
-    let found = keeping.iter().filter_map(Weak::upgrade).find_map(|idle| idle.room().take_if(|room| fits(room)));
-    keeping.retain(|idle| idle.upgrade().is_some_and(|idle| idle.room().is_some()));
-    found
+    KEEPING.with_borrow_mut(|keeping| {
+        let found = keeping.iter().filter_map(Weak::upgrade).find_map(|idle| idle.room().take_if(|room| fits(room)));
+        keeping.retain(|idle| idle.upgrade().is_some_and(|idle| idle.room().is_some()));
+        found
+    })
 }
 
 fn keep(room: MmapMut, runtime: &Handle) {
-    let mut keeping = KEEPING.lock().unwrap_or_else(PoisonError::into_inner);
-    let kept: usize =
-        keeping.iter().filter_map(Weak::upgrade).map(|idle| idle.room().as_ref().map_or(0, |room| room.len())).sum();
-    if kept + room.len() > KEPT_BYTES_MAX {
-        return;
-    }
-    let idle = Arc::new(Idle(Mutex::new(Some(room))));
-    keeping.push(Arc::downgrade(&idle));
-    runtime.spawn(async move {
-        sleep(KEPT).await;
-        drop(idle);
+    // Where a thread ends there is nothing to keep it for.
+    let kept = KEEPING.try_with(|keeping| {
+        let mut keeping = keeping.borrow_mut();
+        let bytes = |idle: Arc<Idle>| idle.room().as_ref().map_or(0, |room| room.len());
+        let kept: usize = keeping.iter().filter_map(Weak::upgrade).map(bytes).sum();
+        if kept + room.len() > KEPT_BYTES_MAX {
+            return None;
+        }
+        let idle = Arc::new(Idle(Mutex::new(Some(room))));
+        keeping.push(Arc::downgrade(&idle));
+        Some(idle)
     });
+    if let Ok(Some(idle)) = kept {
+        runtime.spawn(async move {
+            sleep(KEPT).await;
+            drop(idle);
+        });
+    }
 }
 
 impl Idle {

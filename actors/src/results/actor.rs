@@ -17,7 +17,7 @@ use super::{
     backend::{Answer, Done, Page, Question, Write},
     memory::Memory,
     now_us,
-    sqlite::FromStore,
+    port::FromStore,
     subscription::{Key, OfJob, Subscription, Subscriptions},
 };
 use crate::task::JobId;

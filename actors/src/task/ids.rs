@@ -21,11 +21,13 @@ impl JobId {
     }
 
     /// Its sixteen bytes, whose order is that of time.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
     /// The id with these bytes.
+    #[cfg(feature = "sqlite")]
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }

@@ -8,7 +8,7 @@ use super::{Asker, Then};
 use crate::results::{
     Store,
     backend::{Question, Write},
-    sqlite::{FromStore, Port},
+    port::{FromStore, Port},
 };
 
 /// A store on disk, and what is under way to and from it.

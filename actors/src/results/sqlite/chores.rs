@@ -5,7 +5,6 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Retention,
     encode::{decode_run, failed_between},
     error::Fault,
     group::{JobRow, insert_run},
@@ -13,7 +12,7 @@ use super::{
     schema::{index, job_of, key},
     status,
 };
-use crate::results::{backend::Viewer, part};
+use crate::results::{Retention, backend::Viewer, part};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Run, StoreRefusal};
 

@@ -11,7 +11,6 @@ mod open;
 mod reader;
 mod records;
 mod restore;
-mod retention;
 mod rows;
 mod schema;
 mod status;
@@ -21,10 +20,6 @@ mod tests;
 mod threads;
 mod writer;
 
-pub use error::StoreError;
-pub(crate) use restore::{PendingTasks, Restored, RestoredEnd, RestoredJob};
-pub use retention::Retention;
 pub(crate) use store::Store;
-pub(super) use store::{FromStore, Port};
 #[cfg(test)]
 pub(super) use tests::Direct;

@@ -10,10 +10,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    StoreError,
     error::Fault,
     schema::{self, APPLICATION_ID, VERSION},
 };
+use crate::results::StoreError;
 
 /// How large a page of a new file is, in bytes. Most runs of quick tasks fit into a few.
 const PAGE_BYTES: u32 = 8192;

@@ -10,60 +10,8 @@ use super::{
     rows,
     schema::{index, job_of, key},
 };
-use crate::results::Owner;
+use crate::results::{Owner, PendingTasks, Restored, RestoredEnd, RestoredJob};
 use crate::task::{EngineId, JobId, Packed, Ranges};
-use crate::wire::JobHeader;
-
-/// What was there when a store was opened.
-#[derive(Debug, Default)]
-pub(crate) struct Restored {
-    /// Above all batches of earlier lives of the controller.
-    pub first_batch: u64,
-    /// Above all engine ids that were given.
-    pub next_engine: u32,
-    /// The engines that were there when the controller ended, ascending.
-    pub engines: Vec<EngineId>,
-    /// The jobs that have not ended, in the order in which they were opened.
-    pub jobs: Vec<RestoredJob>,
-    /// Of the newest [`ENDED_MAX`] jobs those that have ended, in the same order: a client that was not told of the acknowledgement
-    /// may send their tasks again.
-    pub ended: Vec<RestoredEnd>,
-}
-
-/// A job that has ended.
-#[derive(Debug)]
-pub(crate) struct RestoredEnd {
-    pub id: JobId,
-    pub owner: Owner,
-    /// How many tasks it has.
-    pub submitted: u32,
-}
-
-/// A job that has not ended.
-#[derive(Debug)]
-pub(crate) struct RestoredJob {
-    pub id: JobId,
-    pub owner: Owner,
-    pub header: JobHeader,
-    /// How many tasks have been submitted.
-    pub submitted: u32,
-    /// Whether no more tasks will be submitted.
-    pub closed: bool,
-    /// The tasks without an outcome, ascending; neighbours have different losses.
-    pub pending: Vec<PendingTasks>,
-    /// The arguments of all pending tasks, in the runs in which they were submitted, ascending: first index, and all arguments
-    /// of that run. Runs of which no task is pending are left out.
-    pub arguments: Vec<(u32, Packed)>,
-}
-
-/// Consecutive tasks without an outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PendingTasks {
-    pub first: u32,
-    pub count: u32,
-    /// How many engines were lost with them so far.
-    pub losses: u32,
-}
 
 /// Reads what has not ended. Looks at nothing else.
 pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fault> {

@@ -11,7 +11,6 @@ use std::{
 };
 
 use super::{
-    Restored, Retention, StoreError,
     error::Fault,
     open,
     reader::Reader,
@@ -19,30 +18,17 @@ use super::{
     threads::{Asked, Item, read_loop, write_loop},
     writer::Writer,
 };
-use crate::results::backend::{Answer, Done, Question, Write};
+use crate::results::{
+    Restored, Retention, StoreError,
+    backend::{Question, Write},
+    port::{FromStore, Port},
+};
 
 /// A store on disk. Its file is closed when the last clone is dropped, which waits until everything that was told before is
 /// written; not, if the disk is full.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     threads: Arc<Threads>,
-}
-
-/// What the threads tell those that use a store.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub(in crate::results) enum FromStore {
-    /// These are on disk, in the order in which they were told.
-    Committed(Vec<(u64, Done)>),
-    Answered(u64, Box<Answer>),
-    /// The store has ended, for this reason. What it was told since its last commit is not kept.
-    Failed(String),
-}
-
-/// One of those that use a store.
-pub(in crate::results) struct Port {
-    pub number: usize,
-    pub tell: Box<dyn Fn(FromStore) + Send + Sync>,
 }
 
 /// What a store holds altogether.

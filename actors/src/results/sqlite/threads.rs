@@ -16,13 +16,14 @@ use super::{
     group::{done, opened},
     open::Lock,
     reader::Reader,
-    store::{FromStore, Port, Size},
+    store::Size,
     writer::Writer,
 };
 use crate::results::{
-    KeepRun,
+    KeepRun, StoreError,
     backend::{Done, Question, Write},
     now_us,
+    port::{FromStore, Port},
 };
 use crate::task::JobId;
 use crate::wire::StoreRefusal;
@@ -91,7 +92,7 @@ pub(super) fn write_loop(writer: Writer, lock: Lock, items: &Receiver<Item>, siz
 }
 
 fn failure(file: &Path, fault: Fault) -> String {
-    super::StoreError::of_fault(file, fault).to_string()
+    StoreError::of_fault(file, fault).to_string()
 }
 
 struct Writing<'f> {

@@ -3,13 +3,12 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
-    Retention,
     chores::{self, Purging},
     error::Fault,
     group::{Group, Outcome},
     rows::Totals,
 };
-use crate::results::backend::Write;
+use crate::results::{Retention, backend::Write};
 use crate::wire::StoreRefusal;
 
 /// Writes a store's file.

@@ -108,7 +108,7 @@ enum Reference {
 }
 
 /// The fields of a submission, in the order of the wire: job, header, first index, arguments, and whether it is the last.
-type Submission = (Bytes, Option<Header>, u32, (Vec<u32>, Bytes), bool);
+type Submission = (Bytes, Option<Header>, u32, (Bytes, Bytes), bool);
 
 /// Function, target, engines, chunk, label, subscription and window.
 type Header = ((Reference, String), String, Vec<(u32, u32)>, u32, Option<String>, u64, u64);
@@ -173,13 +173,14 @@ fn submission(job: Bytes, random: &mut Random) -> Submission {
     );
     let open = (random.below(2) == 0).then_some(header);
     let data: Bytes = vec![0; random.below(50)].into();
-    let ends = match random.below(4) {
+    // The lengths of arguments, a byte each as long as they are short.
+    let lengths: Bytes = match random.below(4) {
+        0 => (0..random.below(5)).map(|_| random.number(NUMBERS) as u8).collect(),
         // Sound as a rule, so that jobs grow.
-        0 => (0..random.below(5)).map(|_| random.number(NUMBERS) as u32).collect(),
-        _ => (1..=data.len() as u32).collect(),
+        _ => vec![1; data.len()].into(),
     };
     let first = random.number(&[0, 0, 0, 1, 50, 100, u64::from(u32::MAX)]) as u32;
-    (job, open, first, (ends, data), random.below(20) == 0)
+    (job, open, first, (lengths, data), random.below(20) == 0)
 }
 
 fn encoded(message: &impl Serialize) -> Vec<u8> {

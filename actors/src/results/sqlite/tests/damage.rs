@@ -3,9 +3,8 @@ use std::os::unix::fs::FileExt;
 
 use super::{Direct, file, image};
 use crate::results::{
-    Store,
+    Retention, Store, StoreError,
     backend::{Answer, Question},
-    sqlite::{Retention, StoreError},
     testing::{JOB, Keeps, ada, close, keep, ran},
 };
 use crate::task::{Cause, JobId};

@@ -1,8 +1,7 @@
 use super::{Direct, image};
 use crate::results::{
-    NoteEngines, PendingTasks,
+    NoteEngines, PendingTasks, Retention,
     backend::Write,
-    sqlite::Retention,
     testing::{JOB, Keeps, ada, close, header, keep, packed, ran},
 };
 use crate::task::{EngineId, JobId};

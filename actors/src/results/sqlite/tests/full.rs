@@ -6,8 +6,9 @@ use std::{
 use super::{Direct, file};
 use crate::results::{
     backend::{Answer, Done, Question, Write},
+    port::{FromStore, Port},
     sqlite::{
-        store::{FromStore, Port, Size},
+        store::Size,
         threads::{Item, write_loop},
         writer::Writer,
     },

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Direct;
 use crate::results::{
+    Retention,
     backend::{Answer, Question, Write},
-    sqlite::Retention,
     testing::{JOB, Keeps, ada, close, keep, ran},
 };
 use crate::task::JobId;

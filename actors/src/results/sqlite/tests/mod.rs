@@ -15,16 +15,16 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Retention, StoreError,
     chores::Purging,
     error::Fault,
     group::done,
     open::{self, Lock},
     reader::Reader,
-    restore::{Restored, restore},
+    restore::restore,
     writer::Writer,
 };
 use crate::results::{
+    Restored, Retention, StoreError,
     backend::{Answer, Done, Question, Write},
     now_us,
     testing::Keeps,

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use super::Direct;
 use crate::results::{
+    Retention,
     backend::{Answer, Done, Question, Write},
-    sqlite::Retention,
     testing::{Keeps, ada, close, keep, ran},
 };
 use crate::task::JobId;
