@@ -74,7 +74,9 @@ const VERSION_MAX: u16 = 100;
 impl Raw {
     /// The index of a message at the controller, whatever its version is by now.
     pub fn index(&self, name: &str) -> u16 {
-        (1..=VERSION_MAX).find_map(|version| self.accepts.index(name, version)).unwrap_or_else(|| panic!("the controller takes no {name}"))
+        (1..=VERSION_MAX)
+            .find_map(|version| self.accepts.index(name, version))
+            .unwrap_or_else(|| panic!("the controller takes no {name}"))
     }
 
     /// The next frame, or `None` when the link has ended.
