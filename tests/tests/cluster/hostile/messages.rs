@@ -173,9 +173,9 @@ fn submission(job: Bytes, random: &mut Random) -> Submission {
     );
     let open = (random.below(2) == 0).then_some(header);
     let data: Bytes = vec![0; random.below(50)].into();
-    // The lengths of arguments, a byte each as long as they are short.
+    // The lengths of arguments: a byte each, since they are below 128.
     let lengths: Bytes = match random.below(4) {
-        0 => (0..random.below(5)).map(|_| random.number(NUMBERS) as u8).collect(),
+        0 => (0..random.below(5)).map(|_| random.number(NUMBERS) as u8 & 0x7f).collect(),
         // Sound as a rule, so that jobs grow.
         _ => vec![1; data.len()].into(),
     };
