@@ -17,7 +17,7 @@ pub use network::Network;
 pub use outcome::{Outcome, assert_squares, outcomes, recorded};
 pub use process::{Finished, Process};
 pub use relay::Relay;
-pub use system::{memory_now_mib, memory_peak_mib, process_exists};
+pub use system::{memory_now_bytes, memory_now_mib, memory_peak_mib, process_exists};
 
 use std::{
     thread,

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 /// # Panics
 /// When there is no such process.
 pub fn memory_peak_mib(pid: u32) -> u64 {
-    memory_mib(pid, "VmHWM:")
+    memory_kib(pid, "VmHWM:").div_ceil(1024)
 }
 
 /// The memory that a process has resident, in MiB.
@@ -15,14 +15,21 @@ pub fn memory_peak_mib(pid: u32) -> u64 {
 /// # Panics
 /// When there is no such process.
 pub fn memory_now_mib(pid: u32) -> u64 {
-    memory_mib(pid, "VmRSS:")
+    memory_kib(pid, "VmRSS:").div_ceil(1024)
 }
 
-fn memory_mib(pid: u32, what: &str) -> u64 {
+/// The memory that a process has resident, in bytes.
+///
+/// # Panics
+/// When there is no such process.
+pub fn memory_now_bytes(pid: u32) -> u64 {
+    1024 * memory_kib(pid, "VmRSS:")
+}
+
+fn memory_kib(pid: u32, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let memory = status.lines().find_map(|line| line.strip_prefix(what)).expect("Linux tells it");
-    let kib: u64 = memory.trim().trim_end_matches("kB").trim().parse().expect("a number of kB");
-    kib.div_ceil(1024)
+    memory.trim().trim_end_matches("kB").trim().parse().expect("a number of kB")
 }
 
 /// Whether a process of this id exists and has not ended.

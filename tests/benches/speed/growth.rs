@@ -63,7 +63,8 @@ fn by_engines() -> Result<Vec<(f64, f64)>, Failure> {
     let cost = |engines: &usize| {
         let nodes = engines.div_ceil(250);
         let cluster = Cluster::start(Plan { nodes, workers: Workers::Threads, ..Plan::engines(*engines) })?;
-        Ok((*engines as f64, 1e6 * engines::controller_seconds(&cluster, TASKS)? / TASKS as f64))
+        let (_, cpu_s) = engines::rate_and_cpu(&cluster, TASKS)?;
+        Ok((*engines as f64, 1e6 * cpu_s / TASKS as f64))
     };
     ENGINES.iter().map(cost).collect()
 }

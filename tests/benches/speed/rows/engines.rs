@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use engineroom_tests::Lab;
+use engineroom_tests::{Lab, memory_now_bytes};
 
 use super::single::rate;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     cluster::{Cluster, Plan, Workers, controller},
     line::{Line, Target, Unit},
     options::Scale,
-    process::{cpu_seconds, memory_now_bytes},
+    process::cpu_seconds,
     reading::Reading,
 };
 
@@ -56,19 +56,17 @@ pub fn measure(scale: Scale) -> Result<Reading, Failure> {
     Ok(reading)
 }
 
-/// The processor time that the controller takes for so many single tasks, in seconds.
-pub fn controller_seconds(cluster: &Cluster, tasks: u64) -> Result<f64, Failure> {
+/// The rate of so many single tasks, and the processor time that the controller takes for them, in seconds.
+pub fn rate_and_cpu(cluster: &Cluster, tasks: u64) -> Result<(f64, f64), Failure> {
     let before = cpu_seconds(cluster.controller_pid())?;
-    rate(&cluster.client, tasks)?;
-    Ok(cpu_seconds(cluster.controller_pid())? - before)
+    let rate = rate(&cluster.client, tasks)?;
+    Ok((rate, cpu_seconds(cluster.controller_pid())? - before))
 }
 
 fn tasks_with(name: &str, cluster: Cluster, tasks: u64) -> Result<Reading, Failure> {
-    let controller = cluster.controller_pid();
-    let before = cpu_seconds(controller)?;
-    let rate = rate(&cluster.client, tasks)?;
+    let (rate, cpu_s) = rate_and_cpu(&cluster, tasks)?;
     Ok(Reading::default()
         .figure(&format!("{name}.per_second"), rate)
-        .figure(&format!("{name}.controller_cpu_s"), cpu_seconds(controller)? - before)
-        .figure(&format!("{name}.controller_mib"), memory_now_bytes(controller)? / f64::from(1 << 20)))
+        .figure(&format!("{name}.controller_cpu_s"), cpu_s)
+        .figure(&format!("{name}.controller_mib"), memory_now_bytes(cluster.controller_pid()) as f64 / f64::from(1 << 20)))
 }

@@ -2,12 +2,13 @@
 
 use std::{process, time::Instant};
 
+use engineroom_tests::memory_peak_mib;
+
 use crate::{
     Failure,
     cluster::{Cluster, Plan, expect, noop, sum_below},
     line::{Line, Target, Unit},
     options::Scale,
-    process::memory_peak_mib,
     reading::Reading,
 };
 
@@ -44,6 +45,6 @@ pub fn measure(scale: Scale) -> Result<Reading, Failure> {
     expect("the sum of the results", sum, sum_below(items))?;
     Ok(Reading::default()
         .figure("map.per_second", items as f64 / seconds)
-        .figure("map.client_peak_mib", memory_peak_mib(process::id())?)
-        .figure("map.controller_peak_mib", memory_peak_mib(cluster.controller_pid())?))
+        .figure("map.client_peak_mib", memory_peak_mib(process::id()) as f64)
+        .figure("map.controller_peak_mib", memory_peak_mib(cluster.controller_pid()) as f64))
 }

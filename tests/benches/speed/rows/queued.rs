@@ -1,14 +1,13 @@
 //! What a queued task costs: memory of a controller without engines, a million tasks submitted.
 
 use engineroom::{LoadBalancedView, TaskName};
-use engineroom_tests::{Lab, SOON};
+use engineroom_tests::{Lab, SOON, memory_now_bytes};
 
 use crate::{
     Failure,
     cluster::expect,
     line::{Line, Target, Unit},
     options::Scale,
-    process::memory_now_bytes,
     reading::Reading,
 };
 
@@ -49,12 +48,12 @@ fn bytes_each<K>(count: usize, submit: impl FnOnce(&LoadBalancedView) -> K) -> R
     let controller = lab.controller_with(["--store", "memory"]);
     let client = lab.client();
     let view = client.load_balanced_view();
-    let before = memory_now_bytes(controller.pid())?;
+    let before = memory_now_bytes(controller.pid()) as f64;
     let kept = submit(&view);
     client.flush(SOON)?;
     let queued = client.status()?.clients.iter().map(|client| client.queued).sum();
     expect("the number of queued tasks", queued, count as u64)?;
-    let after = memory_now_bytes(controller.pid())?;
+    let after = memory_now_bytes(controller.pid()) as f64;
     drop(kept);
     Ok((after - before) / count as f64 - ARGUMENT_BYTES)
 }
