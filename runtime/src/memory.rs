@@ -18,14 +18,15 @@ use tokio::{runtime::Handle, time::sleep};
 /// How long memory is kept that nobody uses. Longer than a client takes to send the next long task after the last one's result.
 const KEPT: Duration = Duration::from_secs(3);
 
-/// How much memory a node keeps that nobody uses, in bytes.
+/// How much memory a thread keeps that nobody uses, in bytes. Messages come and go on the node's own; one that hashes what is sent
+/// may be the last to be done with it.
 const KEPT_BYTES_MAX: usize = 512 << 20;
 
 /// Lengths are rounded up to this, the large page of most machines, so that messages of nearly one length use one memory.
 const GRAIN_BYTES: usize = 2 << 20;
 
 thread_local! {
-    /// What the node of this thread keeps. The tasks own it that end its time, so that it ends with their runtime too.
+    /// What this thread of a node keeps. The tasks own it that end its time, so that it ends with their runtime too.
     static KEEPING: RefCell<Vec<Weak<Idle>>> = const { RefCell::new(Vec::new()) };
 }
 

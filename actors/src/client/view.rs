@@ -148,8 +148,7 @@ impl LoadBalancedView {
         R: Serialize + DeserializeOwned + 'static,
         I: IntoIterator<Item = A>,
     {
-        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), Vec::new());
-        submit(&self.client, sharing(job, shared), inputs)
+        self.map_sharing(shared, travelling(|bundle| Function::of_program_sharing(function, bundle)), inputs)
     }
 
     /// As [`map_with`](Self::map_with), for a function that can fail: an `Err` is a task that has no value, and the others have
@@ -163,8 +162,7 @@ impl LoadBalancedView {
         E: fmt::Display + 'static,
         I: IntoIterator<Item = A>,
     {
-        let job = self.job(travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)), Vec::new());
-        submit(&self.client, sharing(job, shared), inputs)
+        self.map_sharing(shared, travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)), inputs)
     }
 
     /// As [`map`](Self::map), for a task that engines offer by name.
@@ -191,7 +189,7 @@ impl LoadBalancedView {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let job = self.job(travelling(|bundle| Function::of_program(function, bundle)), Vec::new());
+        let job = self.job(travelling(|bundle| Function::of_program(function, bundle)));
         LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
     }
 
@@ -205,7 +203,7 @@ impl LoadBalancedView {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), Vec::new());
+        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)));
         LazyMap::start(self.client.clone(), sharing(job, shared), inputs.into_iter(), self.outstanding_max)
     }
 
@@ -237,11 +235,20 @@ impl LoadBalancedView {
     }
 
     fn map_function<A: Serialize, R>(&self, function: Result<Function>, inputs: impl IntoIterator<Item = A>) -> AsyncResult<R> {
-        submit(&self.client, self.job(function, Vec::new()), inputs)
+        submit(&self.client, self.job(function), inputs)
     }
 
-    fn job(&self, function: Result<Function>, direct: Vec<(EngineId, u32)>) -> Job {
-        new_job(&self.client, &self.options, function, direct)
+    fn map_sharing<S: Serialize, A: Serialize, R>(
+        &self,
+        shared: &S,
+        function: Result<Function>,
+        inputs: impl IntoIterator<Item = A>,
+    ) -> AsyncResult<R> {
+        submit(&self.client, sharing(self.job(function), shared), inputs)
+    }
+
+    fn job(&self, function: Result<Function>) -> Job {
+        new_job(&self.client, &self.options, function, Vec::new())
     }
 
     fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
@@ -268,7 +275,7 @@ impl LoadBalancedView {
         if let Some(job) = open.get(&function).and_then(Weak::upgrade).filter(usable) {
             return job;
         }
-        let job = Arc::new(self.job(Ok(function.clone()), Vec::new()));
+        let job = Arc::new(self.job(Ok(function.clone())));
         if job.failure().is_none() {
             add_job(&self.client, &job);
         }

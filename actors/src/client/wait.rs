@@ -84,10 +84,10 @@ pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Op
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
         return Some(output);
     }
-    let start = Instant::now();
+    let (start, recent) = (Instant::now(), RECENT.get());
+    let awake_until = deadline.unwrap_or(start + AWAKE_MAX).min(start + AWAKE_MAX);
     let output = loop {
-        let awake_until = start + AWAKE_MAX;
-        let rung = RECENT.get().is_short() && stays_awake(&alarm, deadline.map_or(awake_until, |end| end.min(awake_until)));
+        let rung = recent.is_short() && stays_awake(&alarm, awake_until);
         if !rung && !sleep(&alarm, deadline) {
             break None;
         }
@@ -95,7 +95,7 @@ pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Op
             break Some(output);
         }
     };
-    RECENT.set(RECENT.get().with(start.elapsed()));
+    RECENT.set(recent.with(start.elapsed()));
     output
 }
 

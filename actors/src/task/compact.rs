@@ -3,104 +3,98 @@
 //!
 //! The lists of numbers of earlier versions are read too.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
-    Deserializer, Serializer,
+    Deserialize, Deserializer, Serializer,
     de::{Error, SeqAccess, Visitor},
 };
 
 use super::Timing;
 
-/// More tasks than this are not made room for before their numbers have been seen, in bytes of the encoded list.
-const RESERVED_MAX: usize = 1 << 20;
+/// More than this is not made room for before it has been seen, in bytes of the decoded list.
+const RESERVED_BYTES_MAX: usize = 4 << 20;
+
+/// What lists are made of. What travels of each is how it differs from the one before it, which is small as a rule.
+pub(crate) trait Entry: Copy + Default {
+    /// Appends it.
+    fn put(self, before: Self, bytes: &mut Vec<u8>);
+
+    /// Takes it off the front.
+    fn take<E: Error>(before: Self, bytes: &mut &[u8]) -> Result<Self, E>;
+}
 
 /// The ends of byte strings in one buffer, ascending: what travels are their lengths.
-pub(crate) mod ends {
-    use super::*;
-
-    pub(crate) fn serialize<S: Serializer>(ends: &[u32], serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::with_capacity(ends.len() + ends.len() / 8);
-        let mut start = 0;
-        for end in ends {
-            // Wraps only for ends that are not sound, which then come out as they went in.
-            put(&mut bytes, end.wrapping_sub(start));
-            start = *end;
-        }
-        serializer.serialize_bytes(&bytes)
+impl Entry for u32 {
+    fn put(self, before: Self, bytes: &mut Vec<u8>) {
+        // Wraps only for ends that are not sound, which then come out as they went in.
+        put(bytes, self.wrapping_sub(before));
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u32>, D::Error> {
-        deserializer.deserialize_any(Ends)
-    }
-
-    struct Ends;
-
-    impl<'de> Visitor<'de> for Ends {
-        type Value = Vec<u32>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the lengths of byte strings")
-        }
-
-        fn visit_bytes<E: Error>(self, mut bytes: &[u8]) -> Result<Vec<u32>, E> {
-            let mut ends = Vec::with_capacity(bytes.len().min(RESERVED_MAX));
-            let mut end = 0_u32;
-            while !bytes.is_empty() {
-                end = end.wrapping_add(take(&mut bytes)?);
-                ends.push(end);
-            }
-            Ok(ends)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<u32>, A::Error> {
-            all(list)
-        }
+    fn take<E: Error>(before: Self, bytes: &mut &[u8]) -> Result<Self, E> {
+        Ok(before.wrapping_add(take(bytes)?))
     }
 }
 
-/// When tasks ran: what travels of each is how long after the one before it began, and how long it ran.
-pub(crate) mod timings {
-    use super::*;
-
-    pub(crate) fn serialize<S: Serializer>(timings: &[Timing], serializer: S) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::with_capacity(2 * timings.len() + timings.len() / 4);
-        let mut before = 0;
-        for Timing { start_us, busy_us } in timings {
-            put(&mut bytes, start_us.wrapping_sub(before));
-            put(&mut bytes, *busy_us);
-            before = *start_us;
-        }
-        serializer.serialize_bytes(&bytes)
+/// When tasks ran: how long after the one before it each began, and how long it ran.
+impl Entry for Timing {
+    fn put(self, before: Self, bytes: &mut Vec<u8>) {
+        put(bytes, self.start_us.wrapping_sub(before.start_us));
+        put(bytes, self.busy_us);
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Timing>, D::Error> {
-        deserializer.deserialize_any(Timings)
+    fn take<E: Error>(before: Self, bytes: &mut &[u8]) -> Result<Self, E> {
+        Ok(Self { start_us: before.start_us.wrapping_add(take(bytes)?), busy_us: take(bytes)? })
+    }
+}
+
+/// Writes a list, for `#[serde(with)]`.
+pub(crate) fn serialize<T: Entry, S: Serializer>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut bytes = Vec::with_capacity(size_of_val(list) / size_of::<u32>() + list.len() / 4);
+    let mut before = T::default();
+    for entry in list {
+        entry.put(before, &mut bytes);
+        before = *entry;
+    }
+    serializer.serialize_bytes(&bytes)
+}
+
+/// Reads a list, for `#[serde(with)]`.
+pub(crate) fn deserialize<'de, T: Entry + Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_any(List(PhantomData))
+}
+
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Entry + Deserialize<'de>> Visitor<'de> for List<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of small numbers")
     }
 
-    struct Timings;
-
-    impl<'de> Visitor<'de> for Timings {
-        type Value = Vec<Timing>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("the times at which tasks ran")
+    fn visit_bytes<E: Error>(self, mut bytes: &[u8]) -> Result<Vec<T>, E> {
+        let mut list = Vec::with_capacity(room::<T>(bytes.len() * size_of::<u32>() / size_of::<T>()));
+        let mut before = T::default();
+        while !bytes.is_empty() {
+            before = T::take(before, &mut bytes)?;
+            list.push(before);
         }
-
-        fn visit_bytes<E: Error>(self, mut bytes: &[u8]) -> Result<Vec<Timing>, E> {
-            let mut timings = Vec::with_capacity((bytes.len() / 2).min(RESERVED_MAX));
-            let mut start_us = 0_u32;
-            while !bytes.is_empty() {
-                start_us = start_us.wrapping_add(take(&mut bytes)?);
-                timings.push(Timing { start_us, busy_us: take(&mut bytes)? });
-            }
-            Ok(timings)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<Timing>, A::Error> {
-            all(list)
-        }
+        Ok(list)
     }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::with_capacity(room::<T>(entries.size_hint().unwrap_or(0)));
+        while let Some(entry) = entries.next_element()? {
+            list.push(entry);
+        }
+        Ok(list)
+    }
+}
+
+/// For how many entries room is made at once.
+fn room<T>(entries: usize) -> usize {
+    entries.min(RESERVED_BYTES_MAX / size_of::<T>())
 }
 
 /// Appends a number: seven bits a byte, the lowest first; the top bit says that more follow.
@@ -130,14 +124,6 @@ fn take<E: Error>(bytes: &mut &[u8]) -> Result<u32, E> {
     Err(E::custom("a number is beyond 32 bits"))
 }
 
-fn all<'de, T: serde::Deserialize<'de>, A: SeqAccess<'de>>(mut list: A) -> Result<Vec<T>, A::Error> {
-    let mut all = Vec::with_capacity(list.size_hint().unwrap_or(0).min(RESERVED_MAX / size_of::<T>()));
-    while let Some(each) = list.next_element()? {
-        all.push(each);
-    }
-    Ok(all)
-}
-
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
@@ -145,7 +131,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Compact(#[serde(with = "ends")] Vec<u32>, #[serde(with = "timings")] Vec<Timing>);
+    struct Compact(#[serde(with = "super")] Vec<u32>, #[serde(with = "super")] Vec<Timing>);
 
     #[derive(Serialize, Deserialize)]
     struct Plain(Vec<u32>, Vec<Timing>);

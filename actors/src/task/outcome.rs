@@ -230,7 +230,7 @@ pub struct Outcomes {
     /// The encoded result of each task.
     pub values: Packed,
     /// When each ran.
-    #[serde(with = "compact::timings")]
+    #[serde(with = "compact")]
     pub timings: Vec<Timing>,
     /// Those without a value: offset from the first task, and why. Ascending.
     pub failures: Vec<(u32, Cause)>,

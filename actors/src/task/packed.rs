@@ -13,7 +13,7 @@ use super::compact;
 /// What comes from a peer is checked once, by [`Packed::is_sound`], before it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packed {
-    #[serde(with = "compact::ends")]
+    #[serde(with = "compact")]
     ends: Vec<u32>,
     #[serde(with = "lent")]
     data: Bytes,

@@ -1,9 +1,9 @@
 //! Long payloads: one unidirectional stream each, beside the control stream.
 //!
 //! A bulk stream is `payload length u64 | head length u16 | head | payload | BLAKE3 of the payload`, where the head is
-//! the same that an inline message has in its frame. The hash comes last, so that it is made while the payload is under way. Nothing about it is on the control stream, so that neither can
-//! dangle without the other. Bulk overtakes and is overtaken by control messages: whoever needs an order waits for
-//! acknowledgements.
+//! the same that an inline message has in its frame. The hash comes last, so that it is made while the payload is under way.
+//! Nothing about it is on the control stream, so that neither can dangle without the other. Bulk overtakes and is overtaken by
+//! control messages: whoever needs an order waits for acknowledgements.
 
 use std::{
     rc::Rc,

@@ -1,7 +1,7 @@
 //! What a worker process writes to its standard output and error: kept in files without names, shared with the engine.
 //!
-//! The worker looks whether its files have grown after each task that was long enough to write something. The engine reads the end of standard error when the
-//! worker has crashed, and cuts files that grow too long. Both append-only files and their position are shared by the two
+//! The worker looks whether its files have grown after each task that was long enough to write something. The engine reads the
+//! end of standard error when the worker has crashed, and cuts files that grow too long. Both append-only files and their position are shared by the two
 //! processes and by all that the task starts.
 
 use std::{

@@ -32,11 +32,11 @@ enum Stored<P, T> {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct TimingsToWrite<'a>(#[serde(serialize_with = "compact::timings::serialize")] &'a [Timing]);
+struct TimingsToWrite<'a>(#[serde(serialize_with = "compact::serialize")] &'a [Timing]);
 
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct WrittenTimings(#[serde(deserialize_with = "compact::timings::deserialize")] Vec<Timing>);
+struct WrittenTimings(#[serde(deserialize_with = "compact::deserialize")] Vec<Timing>);
 
 /// Failures and output: rare, so that names cost nothing.
 #[derive(Default, Serialize, Deserialize)]
