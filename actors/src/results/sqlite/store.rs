@@ -42,7 +42,8 @@ pub(super) struct Size {
 struct Threads {
     writes: Mutex<Option<Sender<Item>>>,
     questions: Mutex<Option<Sender<Asked>>>,
-    running: Mutex<Vec<JoinHandle<()>>>,
+    read: Option<JoinHandle<()>>,
+    written: Option<JoinHandle<()>>,
     ports: AtomicUsize,
     size: Arc<Size>,
     file: PathBuf,
@@ -71,7 +72,8 @@ impl Store {
         let threads = Threads {
             writes: Mutex::new(Some(writes)),
             questions: Mutex::new(Some(questions)),
-            running: Mutex::new(vec![read, written]),
+            read: Some(read),
+            written: Some(written),
             ports: AtomicUsize::new(0),
             size,
             file: file.to_owned(),
@@ -119,13 +121,18 @@ impl Size {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        // Without their channels the threads end, and with the one that writes the lock.
-        self.writes.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        self.questions.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        for thread in self.running.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // A thread that panicked has said so already.
-            let _ = thread.join();
-        }
+        // Without their channels the threads end. The one that writes is the last: only a connection that closes alone moves the
+        // log into the file. With it ends the lock.
+        end(&mut self.questions, &mut self.read);
+        end(&mut self.writes, &mut self.written);
+    }
+}
+
+fn end<T>(channel: &mut Mutex<Option<Sender<T>>>, thread: &mut Option<JoinHandle<()>>) {
+    channel.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(thread) = thread.take() {
+        // A thread that panicked has said so already.
+        let _ = thread.join();
     }
 }
 

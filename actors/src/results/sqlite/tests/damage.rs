@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 
+use tempfile::TempDir;
+
 use super::{Direct, file, image};
 use crate::results::{
     Retention, Store, StoreError,
@@ -216,4 +218,21 @@ fn outcomes_that_are_damaged_say_so_and_others_are_served() {
     let RunBody::Ended(Cause::Damaged { detail }) = &run.body else { panic!("{run:?}") };
     assert!(run.count == 50 && detail.contains("checksum"), "{run:?}");
     assert_eq!(page(intact)[0].body, ran(0, 50, &[7]).body);
+}
+
+#[test]
+fn a_store_that_ends_in_order_leaves_no_log() {
+    let dir = TempDir::new().unwrap();
+    let file = file(dir.path());
+    for round in 0..100u32 {
+        let (store, _) = Store::open(&file, Retention::default()).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let port = store.attach(Box::new(move |message| drop(tell.send(message))));
+        store.write(&port, Some(1), keep(JobId::from_u128(u128::from(round) + 1), 0, 1000));
+        store.ask(&port, 2, Question::Status { viewer: ada().into(), runs: vec![(JOB, 0, 1000)] });
+        // Both threads wait when they are told to end.
+        let _ = (told.recv().unwrap(), told.recv().unwrap());
+        drop(store);
+        assert!(!dir.path().join("store.sqlite-wal").exists(), "round {round}");
+    }
 }
