@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::code::Function;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
-use crate::task::{BatchId, BlobHash, BundleHash, Cause, EngineId, JobId, MessageId, Outcomes, Packed, TaskFilter, TaskRecord};
+use crate::task::{
+    BatchId, BlobHash, BundleHash, Cause, EngineId, JobId, MessageId, Outcomes, Packed, TaskFilter, TaskOptions, TaskRecord,
+};
 
 /// The scheduler, on the controller's node.
 pub(crate) const SCHEDULER: ActorId = ActorId(1);
@@ -59,7 +61,7 @@ pub(crate) struct Submit {
     /// Whether this is the last run.
     pub closed: bool,
 }
-remote_message!(Submit, "submit", 2, Result<(), SubmitRefusal>);
+remote_message!(Submit, "submit", 3, Result<(), SubmitRefusal>);
 
 /// What the tasks of a job have in common.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +81,9 @@ pub(crate) struct JobHeader {
     /// The value that the tasks share, beside their arguments. Headers on disk from before there was such a thing lack it.
     #[serde(default)]
     pub shared: Option<BlobHash>,
+    /// What else the client has chosen for them. Missing in headers on disk from before.
+    #[serde(default)]
+    pub options: TaskOptions,
 }
 
 /// Why a submission was not taken. Nothing of it was kept.
@@ -208,12 +213,12 @@ pub(crate) struct FetchTasks {
     /// First index and count of each run, ascending.
     pub ranges: Vec<(u32, u32)>,
 }
-remote_message!(FetchTasks, "fetch-tasks", 2, Result<FetchedTasks, StoreRefusal>);
+remote_message!(FetchTasks, "fetch-tasks", 3, Result<FetchedTasks, StoreRefusal>);
 
 /// With what tasks were submitted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct FetchedTasks {
-    pub header: JobHeader,
+    pub header: Box<JobHeader>,
     /// First index, and the arguments from there on. Only tasks that were asked for, ascending.
     pub runs: Vec<(u32, Packed)>,
     /// Where to go on: tasks from this index on are not among `runs`. `None` if this is all.

@@ -5,6 +5,8 @@ mod async_result;
 mod feed;
 mod job;
 mod lazy;
+mod open_jobs;
+mod options;
 mod progress_bar;
 mod received;
 mod records;

@@ -88,7 +88,7 @@ impl Client {
             let (header, arguments) = self.fetch_arguments(id, &ranges)?;
             let direct = shares(&header.direct, &ranges);
             let subscription = self.inner.shared.next_number();
-            let header = JobHeader { direct, subscription, window_bytes: WINDOW_BYTES, ..header };
+            let header = JobHeader { direct, subscription, window_bytes: WINDOW_BYTES, ..*header };
             let job = Job::new(JobId::fresh(), subscription, header);
             for argument in &arguments {
                 // Told to the actor as a whole.
@@ -176,7 +176,7 @@ impl Client {
     }
 
     /// What the tasks of a job have in common, and the arguments of these of them, in their order.
-    fn fetch_arguments(&self, job: JobId, ranges: &[(u32, u32)]) -> Result<(JobHeader, Vec<bytes::Bytes>)> {
+    fn fetch_arguments(&self, job: JobId, ranges: &[(u32, u32)]) -> Result<(Box<JobHeader>, Vec<bytes::Bytes>)> {
         let mut arguments = Vec::new();
         let mut common = None;
         for (first, count) in ranges {

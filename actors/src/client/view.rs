@@ -1,9 +1,8 @@
 //! Views: which engines tasks go to, and how they are submitted.
 
 use std::{
-    collections::{HashMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, OnceLock},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -14,6 +13,8 @@ use super::{
     async_result::{AsyncResult, One, notify},
     job::{Job, WINDOW_BYTES},
     lazy::{LazyMap, OUTSTANDING_MAX},
+    open_jobs::{Choice, OpenJobs},
+    options::Options,
     value::SharedValue,
 };
 use crate::code::{Bundle, Function, FunctionError, TaskName, encode, target};
@@ -22,40 +23,30 @@ use crate::error::{Error, Result};
 use crate::task::{EngineId, JobId, item_of};
 use crate::wire::JobHeader;
 
-/// How many jobs of single submissions one view keeps open; each function that is applied has one.
-const OPEN_JOBS_MAX: usize = 256;
-
-/// What all tasks of a view have in common.
-#[derive(Clone, Debug, Default)]
-struct Options {
-    label: Option<String>,
-    chunk: u32,
-}
-
-/// Sends each task to an engine that is free. Clones share nothing but the client.
+/// Sends each task to an engine that is free.
+///
+/// Options are set by methods that give a view like this one with another option, so that they may be chosen for single calls too;
+/// it costs little:
+///
+/// ```no_run
+/// # use engineroom::prelude::*;
+/// # let client = Client::connect(Profile::default())?;
+/// let view = client.load_balanced_view().label("evening");
+/// let urgent = view.priority(5).apply(|x: u64| x + 1, 1); // labelled too
+/// # Ok::<(), engineroom::Error>(())
+/// ```
 ///
 /// Functions are `fn` items or closures that capture nothing. They need no registration: this very program travels to the
 /// engines, once, and is found again there. Whatever else a task needs is its argument, or, if all tasks need the same, a value
 /// that they share: see [`map_with`](Self::map_with).
+#[derive(Clone)]
 pub struct LoadBalancedView {
     client: Client,
     options: Options,
     outstanding_max: u64,
-    open: Mutex<HashMap<Function, Weak<OpenJob>>>,
-    recent: Mutex<VecDeque<Arc<OpenJob>>>,
-}
-
-/// A job that single submissions of one function share, so that each costs no job of its own.
-#[derive(Debug)]
-struct OpenJob {
-    client: Client,
-    job: Arc<Job>,
-}
-
-impl Drop for OpenJob {
-    fn drop(&mut self) {
-        notify(&self.client, &self.job, self.job.close());
-    }
+    open_jobs: Arc<OpenJobs>,
+    /// Those of them with these options, once there are any.
+    choice: OnceLock<Arc<Choice>>,
 }
 
 impl LoadBalancedView {
@@ -64,29 +55,31 @@ impl LoadBalancedView {
             client,
             options: Options::default(),
             outstanding_max: OUTSTANDING_MAX,
-            open: Mutex::default(),
-            recent: Mutex::default(),
+            open_jobs: Arc::default(),
+            choice: OnceLock::new(),
         }
     }
 
     /// A text that stands with the jobs of this view, for people.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.options.label = Some(label.into());
-        self
+    pub fn label(&self, label: impl Into<String>) -> Self {
+        self.with(|options| options.label = Some(label.into()))
     }
 
     /// How many tasks go to an engine at once, at most 65,536 and at most 256 MiB of arguments. By default the scheduler
     /// measures how long they take and aims at a few milliseconds; 0 restores that.
-    pub fn chunk_size(mut self, tasks: u32) -> Self {
-        self.options.chunk = tasks;
-        self
+    pub fn chunk_size(&self, tasks: u32) -> Self {
+        self.with(|options| options.chunk = tasks)
     }
 
     /// How many tasks of a lazy map may be outstanding, from when the input is drawn until the program has the result. At
     /// least 1; 262,144 by default.
-    pub fn max_outstanding(mut self, tasks: u64) -> Self {
-        self.outstanding_max = tasks.max(1);
-        self
+    pub fn max_outstanding(&self, tasks: u64) -> Self {
+        Self { outstanding_max: tasks.max(1), ..self.clone() }
+    }
+
+    /// Tasks with a higher priority go first, whoever submitted them; those that run already are not interrupted. 0 by default.
+    pub fn priority(&self, priority: i32) -> Self {
+        self.with(|options| options.tasks.priority = priority)
     }
 
     /// Calls `function` with each of the inputs, on whichever engines are free. Returns as soon as all inputs are drawn and
@@ -254,7 +247,14 @@ impl LoadBalancedView {
     fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
         let shared = &self.client.inner.shared;
         let pushed = function.and_then(|function| {
-            let open = self.open_job(function);
+            let choice = self.choice.get_or_init(|| self.open_jobs.with(&self.options));
+            let open = self.open_jobs.find(&self.client, choice, function.clone(), || {
+                let job = Arc::new(self.job(Ok(function)));
+                if job.failure().is_none() {
+                    add_job(&self.client, &job);
+                }
+                job
+            });
             shared.wait_for_budget(|| open.job.waiting_bytes());
             let mut encoded = Vec::new();
             encode(argument, &mut encoded).map_err(|error| Error::Submit(format!("the argument cannot be encoded: {error}")))?;
@@ -268,26 +268,11 @@ impl LoadBalancedView {
         }
     }
 
-    /// The open job of a function, or a new one.
-    fn open_job(&self, function: Function) -> Arc<OpenJob> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable = |open: &Arc<OpenJob>| open.job.failure().is_none() && open.job.length().0 < u32::MAX;
-        if let Some(job) = open.get(&function).and_then(Weak::upgrade).filter(usable) {
-            return job;
-        }
-        let job = Arc::new(self.job(Ok(function.clone())));
-        if job.failure().is_none() {
-            add_job(&self.client, &job);
-        }
-        let fresh = Arc::new(OpenJob { client: self.client.clone(), job });
-        open.retain(|_, job| job.strong_count() > 0);
-        open.insert(function, Arc::downgrade(&fresh));
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() == OPEN_JOBS_MAX {
-            recent.pop_front();
-        }
-        recent.push_back(fresh.clone());
-        fresh
+    /// This view with other options.
+    fn with(&self, change: impl FnOnce(&mut Options)) -> Self {
+        let mut options = self.options.clone();
+        change(&mut options);
+        Self { options, choice: OnceLock::new(), ..self.clone() }
     }
 }
 
@@ -316,9 +301,13 @@ impl DirectView {
     }
 
     /// A text that stands with the jobs of this view, for people.
-    pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.options.label = Some(label.into());
-        self
+    pub fn label(&self, label: impl Into<String>) -> Self {
+        self.with(|options| options.label = Some(label.into()))
+    }
+
+    /// Tasks with a higher priority go first at each engine; one that runs already is not interrupted. 0 by default.
+    pub fn priority(&self, priority: i32) -> Self {
+        self.with(|options| options.tasks.priority = priority)
     }
 
     /// Calls `function` with the same argument once on each engine; one result an engine, in the order of the targets.
@@ -360,6 +349,13 @@ impl DirectView {
         let inputs: Vec<A> = inputs.into_iter().collect();
         let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), inputs.len());
         submit(&self.client, sharing(job, shared), inputs)
+    }
+
+    /// This view with other options.
+    fn with(&self, change: impl FnOnce(&mut Options)) -> Self {
+        let mut view = self.clone();
+        change(&mut view.options);
+        view
     }
 
     /// A job of so many tasks, of which each engine gets one part.
@@ -409,7 +405,17 @@ fn new_job(client: &Client, options: &Options, function: Result<Function>, direc
     let subscription = client.inner.shared.next_number();
     let target = if function.bundle().is_some() { target() } else { String::new() };
     let (chunk, label) = (options.chunk, options.label.clone());
-    let header = JobHeader { function, target, direct, chunk, label, subscription, window_bytes: WINDOW_BYTES, shared: None };
+    let header = JobHeader {
+        function,
+        target,
+        direct,
+        chunk,
+        label,
+        subscription,
+        window_bytes: WINDOW_BYTES,
+        shared: None,
+        options: options.tasks.clone(),
+    };
     Job::new(JobId::fresh(), subscription, header)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::network::{Answer, ToController, ToPeer, Way};
 use crate::code::{Function, FunctionRef};
 use crate::results::Owner;
-use crate::task::{EngineId, JobId, Packed, PackedBuilder};
+use crate::task::{EngineId, JobId, Packed, PackedBuilder, TaskOptions};
 use crate::wire::{JobHeader, RunBody, Submit, SubmitRefusal};
 
 /// How many parts of a job may be under way.
@@ -66,6 +66,7 @@ impl Client {
             subscription: 1,
             window_bytes: 1 << 20,
             shared: None,
+            options: TaskOptions::default(),
         };
         let (unsent, in_flight, results) = Default::default();
         let (fed, acknowledged, closed) = (0, 0, false);

@@ -2,12 +2,14 @@
 
 pub(crate) mod compact;
 mod ids;
+mod options;
 mod outcome;
 mod packed;
 mod ranges;
 mod record;
 
 pub use ids::{BatchId, BlobHash, BundleHash, EngineId, IdError, JobId, MessageId};
+pub(crate) use options::TaskOptions;
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
 pub(crate) use packed::item_of;
 pub use packed::{Packed, PackedBuilder};

@@ -16,6 +16,7 @@ mod network;
 mod programs;
 mod records;
 mod restart;
+mod scheduling;
 mod services;
 mod shared;
 mod volume;

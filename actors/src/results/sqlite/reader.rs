@@ -109,7 +109,7 @@ fn tasks(connection: &Connection, viewer: &Viewer, fetch: &FetchTasks) -> Result
     let mut statement = connection.prepare_cached("SELECT header FROM job WHERE no = ?1")?;
     let header = statement.query_row([row.no], |row| row.get::<_, Vec<u8>>(0)).optional()?;
     let Some(header) = header else { return Ok(unknown) };
-    let mut fetched = FetchedTasks { header: decode_header(&header)?, runs: Vec::new(), next: None };
+    let mut fetched = FetchedTasks { header: Box::new(decode_header(&header)?), runs: Vec::new(), next: None };
     let mut bytes = 0;
     for (first, count) in &fetch.ranges {
         let end = first.saturating_add(*count).min(row.counts.submitted);

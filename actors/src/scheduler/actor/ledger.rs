@@ -313,7 +313,7 @@ fn spec(id: JobId, client: ClientKey, header: &JobHeader) -> JobSpec {
     let balanced = header.direct.is_empty();
     let placement = if balanced { Placement::Balanced } else { Placement::Direct(header.direct.clone()) };
     let chunk = NonZeroU32::new(header.chunk).map_or(Chunk::Adaptive, Chunk::Fixed);
-    JobSpec { id, client, requirement, placement, priority: 0, chunk }
+    JobSpec { id, client, requirement, placement, priority: header.options.priority, chunk }
 }
 
 impl Job {

@@ -5,6 +5,7 @@
 mod durable;
 mod ends;
 mod misuse;
+mod schedule;
 mod service;
 mod shared;
 mod work;
@@ -59,6 +60,7 @@ fn run(options: &Options) -> Result<()> {
         "failures" => ends::failures(options),
         "poison" => ends::poison(options),
         "uninitialised" | "squares" => misuse::squares(options),
+        "priorities" => schedule::priorities(options),
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),

@@ -77,8 +77,8 @@ fn id(number: u128) -> JobId {
 
 fn header() -> JobHeader {
     let function = Function { reference: FunctionRef::Named { name: "sum".into() }, name: "sum".into() };
-    let (target, direct, label) = (String::new(), Vec::new(), None);
-    JobHeader { function, target, direct, chunk: 0, label, subscription: 7, window_bytes: 100, shared: None }
+    let (target, direct, label, options) = Default::default();
+    JobHeader { function, target, direct, chunk: 0, label, subscription: 7, window_bytes: 100, shared: None, options }
 }
 
 fn packed(count: u32, bytes: usize) -> Packed {
