@@ -51,13 +51,13 @@ mod task;
 mod wire;
 
 pub use client::{
-    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, History, InOrder, LazyMap,
-    LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
+    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, Distribution, Gathered, History, InOrder,
+    LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
 };
 pub use cluster::Cluster;
 pub use code::{BundleError, CacheError, TaskName, Tasks};
 pub use controller::{Controller, ControllerConfig, ControllerError, StoreConfig};
-pub use engine::worker::{TaskContext, init, init_with};
+pub use engine::worker::{Namespace, NamespaceError, TaskContext, init, init_with};
 pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};
 pub use engineroom_runtime::net::connection_file::{ConnectionFile, ConnectionFileError};
 pub use engineroom_runtime::node::DrainReport;

@@ -99,22 +99,36 @@ pub(crate) enum SubmitRefusal {
     NoSharedValue,
 }
 
-/// Client to scheduler: abort these tasks. Answers how many were still waiting, and how many were at engines.
+/// Client to scheduler: abort these tasks. Answers what they were.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Abort {
     pub job: JobId,
     pub first: u32,
     pub count: u32,
 }
-remote_message!(Abort, "abort", AbortCounts);
+remote_message!(Abort, "abort", 2, AbortCounts);
 
-/// What an abort met.
+/// What the tasks were that an abort was about: the sum of `queued`, `active` and `ended` is how many there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AbortCounts {
-    /// Tasks that were waiting; they never ran.
+    /// Tasks that were waiting. They have ended as aborted, and never run.
     pub queued: u32,
-    /// Tasks that were at an engine, running or about to; each ends as aborted unless it ends first.
+    /// Tasks that were at an engine, running or about to. Each ends as aborted unless it ends first.
     pub active: u32,
+    /// How many of `active` are at engines that run tasks in threads, which cannot be stopped: one that runs there goes on until it
+    /// ends by itself, or [asks](crate::TaskContext::is_cancelled). All others are stopped.
+    pub in_threads: u32,
+    /// Tasks that had ended, had been asked to be aborted before, or are not known.
+    pub ended: u32,
+}
+
+impl std::ops::AddAssign for AbortCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.queued = self.queued.saturating_add(other.queued);
+        self.active = self.active.saturating_add(other.active);
+        self.in_threads = self.in_threads.saturating_add(other.in_threads);
+        self.ended = self.ended.saturating_add(other.ended);
+    }
 }
 
 /// Client to scheduler: how is the cluster?

@@ -195,8 +195,9 @@ impl<R, S> AsyncResult<R, S> {
         Ok(self)
     }
 
-    /// Aborts the tasks that have not ended. Waiting ones never run; a running one is stopped if it runs in a process, and
-    /// comes to its end if it runs in a thread. Each ends with a result, if only that it was aborted.
+    /// Aborts the tasks that have not ended, and says what they were. Waiting ones never run; a running one is stopped if it runs in
+    /// a process, and its engine goes on with the next. One that runs in a thread goes on unless it
+    /// [asks](crate::TaskContext::is_cancelled). Each ends with a result, if only that it was aborted.
     ///
     /// # Errors
     /// When the controller cannot be asked.
@@ -209,9 +210,7 @@ impl<R, S> AsyncResult<R, S> {
             self.client.inner.actor.do_send(AbortTasks { number, job, first: part.first, count, answer });
             let answered = block_until(answered, until(Some(ANSWER_DEADLINE)));
             let unanswered = || Error::NoAnswer(format!("no answer within {ANSWER_DEADLINE:?}"));
-            let counts = answered.ok_or_else(unanswered)?.unwrap_or(Err(Error::Closed))?;
-            sum.queued += counts.queued;
-            sum.active += counts.active;
+            sum += answered.ok_or_else(unanswered)?.unwrap_or(Err(Error::Closed))?;
         }
         Ok(sum)
     }

@@ -5,6 +5,7 @@ mod async_result;
 mod feed;
 mod job;
 mod lazy;
+mod namespace;
 mod open_jobs;
 mod options;
 mod progress_bar;
@@ -45,6 +46,7 @@ use self::{
 pub use self::{
     async_result::{All, AsyncResult, One, Progress, Shape, TaskMetadata},
     lazy::LazyMap,
+    namespace::{Distribution, Gathered},
     records::History,
     stream::{AsCompleted, InOrder},
     view::{DirectView, LoadBalancedView},

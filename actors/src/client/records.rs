@@ -61,17 +61,15 @@ impl Client {
         Ok(true)
     }
 
-    /// Aborts these tasks, whoever of this owner submitted them. Those that wait never run; those that run are stopped, unless
-    /// they end first. What has ended stays as it is.
+    /// Aborts these tasks, whoever of this owner submitted them, and says what they were. Those that wait never run; those that run
+    /// are stopped as [`AsyncResult::abort`] says, unless they end first. What has ended stays as it is.
     ///
     /// # Errors
     /// When the controller cannot be asked, or one of the jobs is another owner's.
     pub fn abort(&self, ids: impl IntoIterator<Item = MessageId>) -> Result<AbortCounts> {
         let mut sum = AbortCounts::default();
         for (job, first, count) in runs_of(ids) {
-            let counts = self.inner.ask_soon::<SchedulerActor, _>(SCHEDULER, || Abort { job, first, count })?;
-            sum.queued = sum.queued.saturating_add(counts.queued);
-            sum.active = sum.active.saturating_add(counts.active);
+            sum += self.inner.ask_soon::<SchedulerActor, _>(SCHEDULER, || Abort { job, first, count })?;
         }
         Ok(sum)
     }

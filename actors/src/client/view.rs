@@ -222,6 +222,20 @@ impl LoadBalancedView {
         self.apply_function(travelling(|bundle| Function::of_program_fallible(function, bundle)), &argument)
     }
 
+    /// As [`apply`](Self::apply), with a value that stays on the engine nodes and that later calls may share: see
+    /// [`map_with`](Self::map_with). Each call is a job of its own.
+    pub fn apply_with<S, F, A, R>(&self, shared: &S, function: F, argument: A) -> AsyncResult<R, One>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> R + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let function = travelling(|bundle| Function::of_program_sharing(function, bundle));
+        let (job, _) = hand_over(&self.client, sharing(self.job(function), shared), [argument]);
+        AsyncResult::of_task(self.client.clone(), job, 0)
+    }
+
     /// As [`apply`](Self::apply), for a task that engines offer by name.
     pub fn apply_named<A: Serialize, R>(&self, name: TaskName<A, R>, argument: A) -> AsyncResult<R, One> {
         self.apply_function(Ok(Function::named(name.as_str())), &argument)
@@ -317,10 +331,20 @@ impl DirectView {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let each = self.engines.iter().map(|engine| (*engine, 1)).collect();
         let function = travelling(|bundle| Function::of_program(function, bundle));
-        let job = new_job(&self.client, &self.options, function, each);
-        submit(&self.client, job, self.engines.iter().map(|_| &argument))
+        self.on_each(function, self.engines.iter().map(|_| &argument))
+    }
+
+    /// As [`apply`](Self::apply), for a function that can fail.
+    pub fn try_apply<F, A, R, E>(&self, function: F, argument: A) -> AsyncResult<R>
+    where
+        F: Fn(A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+    {
+        let function = travelling(|bundle| Function::of_program_fallible(function, bundle));
+        self.on_each(function, self.engines.iter().map(|_| &argument))
     }
 
     /// Calls `function` with each of the inputs, of which each engine gets one contiguous part, as equal as possible, the
@@ -358,6 +382,25 @@ impl DirectView {
         view
     }
 
+    /// One task an engine, each with its argument.
+    pub(super) fn on_each<A: Serialize, R>(
+        &self,
+        function: Result<Function>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> AsyncResult<R> {
+        submit(&self.client, self.job(function, self.engines.len()), arguments)
+    }
+
+    /// As [`on_each`](Self::on_each), with a value that the tasks share.
+    pub(super) fn on_each_sharing<S: Serialize, A: Serialize, R>(
+        &self,
+        shared: &S,
+        function: Result<Function>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> AsyncResult<R> {
+        submit(&self.client, sharing(self.job(function, self.engines.len()), shared), arguments)
+    }
+
     /// A job of so many tasks, of which each engine gets one part.
     fn job(&self, function: Result<Function>, tasks: usize) -> Job {
         let parts = u32::try_from(tasks).map(|count| parts(&self.engines, count));
@@ -378,15 +421,21 @@ impl fmt::Debug for DirectView {
 
 /// How many of `count` inputs each engine gets.
 fn parts(engines: &[EngineId], count: u32) -> Vec<(EngineId, u32)> {
-    // Engines are far fewer than 2^32.
-    let over = engines.len() as u32;
-    let share = |place: u32| count / over + u32::from(place < count % over);
-    let parts = (0..).zip(engines).map(|(place, engine)| (*engine, share(place)));
+    // A share is not more than the whole, which is a u32.
+    let share = |place| share(count as usize, engines.len(), place) as u32;
+    let parts = engines.iter().enumerate().map(|(place, engine)| (*engine, share(place)));
     parts.filter(|(_, share)| *share > 0).collect()
 }
 
+/// How many of `count` inputs the engine in that place gets, when they are shared among so many.
+pub(super) fn share(count: usize, over: usize, place: usize) -> usize {
+    count / over + usize::from(place < count % over)
+}
+
 /// A function that travels with this program.
-fn travelling(make: impl FnOnce(crate::task::BundleHash) -> std::result::Result<Function, FunctionError>) -> Result<Function> {
+pub(super) fn travelling(
+    make: impl FnOnce(crate::task::BundleHash) -> std::result::Result<Function, FunctionError>,
+) -> Result<Function> {
     if !was_initialised() {
         let text = "this program submits functions but has not called engineroom::init(): call it first of all in main, so that \
                     engines can start this program as their worker";
@@ -441,6 +490,12 @@ pub(super) fn add_job(client: &Client, job: &Arc<Job>) {
 
 /// Encodes all inputs and hands the job to the client's actor.
 fn submit<A: Serialize, R>(client: &Client, job: Job, inputs: impl IntoIterator<Item = A>) -> AsyncResult<R> {
+    let (job, count) = hand_over(client, job, inputs);
+    AsyncResult::of_job(client.clone(), job, count)
+}
+
+/// As [`submit`]; the job, and how many inputs it has.
+fn hand_over<A: Serialize>(client: &Client, job: Job, inputs: impl IntoIterator<Item = A>) -> (Arc<Job>, u32) {
     let mut job = job;
     let mut argument = Vec::new();
     let fine = job.failure().is_none();
@@ -460,7 +515,7 @@ fn submit<A: Serialize, R>(client: &Client, job: Job, inputs: impl IntoIterator<
         add_job(client, &job);
         notify(client, &job, change);
     }
-    AsyncResult::of_job(client.clone(), job, count)
+    (job, count)
 }
 
 #[cfg(test)]

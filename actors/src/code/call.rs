@@ -73,6 +73,30 @@ pub(crate) fn encode_bounded<T: Serialize + ?Sized>(value: &T, bytes_max: usize)
     Ok(out.bytes)
 }
 
+/// How many bytes [`encode`] would append.
+///
+/// # Errors
+/// When the value's `Serialize` fails.
+pub(crate) fn encoded_bytes<T: Serialize + ?Sized>(value: &T) -> Result<u64, encode::Error> {
+    let mut counter = Counter(0);
+    value.serialize(&mut Serializer::new(&mut counter).with_struct_map())?;
+    Ok(counter.0)
+}
+
+/// Counts bytes.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, part: &[u8]) -> io::Result<usize> {
+        self.0 += part.len() as u64;
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Takes in a bounded number of bytes.
 struct Bounded {
     bytes: Vec<u8>,
@@ -225,6 +249,7 @@ mod tests {
         let value = vec!["text".to_string(); 1000];
         let whole = bytes(&value);
         assert_eq!(encode_bounded(&value, whole.len()).unwrap(), whole);
+        assert_eq!(encoded_bytes(&value).unwrap(), whole.len() as u64);
         let error = encode_bounded(&value, whole.len() - 1).unwrap_err();
         assert!(matches!(error, EncodeError::TooLong { bytes_max } if bytes_max == whole.len() - 1), "{error}");
     }

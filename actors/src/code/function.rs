@@ -107,6 +107,21 @@ impl Function {
         Self::at(trampoline::sharing_fallible(function), type_name::<F>(), bundle)
     }
 
+    /// As [`of_program_sharing_fallible`](Self::of_program_sharing_fallible), for a function that keeps what the tasks share.
+    ///
+    /// # Errors
+    /// When the function's code is not part of the executable itself.
+    pub(crate) fn of_program_holding<F, S, A, R, E>(function: F, bundle: BundleHash) -> Result<Self, FunctionError>
+    where
+        F: Fn(Arc<S>, A) -> Result<R, E> + Copy + Send + 'static,
+        S: DeserializeOwned + Send + Sync + 'static,
+        A: DeserializeOwned,
+        R: Serialize,
+        E: fmt::Display,
+    {
+        Self::at(trampoline::holding(function), type_name::<F>(), bundle)
+    }
+
     /// A task that the engines' programs have registered under a name.
     pub(crate) fn named(name: &str) -> Self {
         Self { reference: FunctionRef::Named { name: name.into() }, name: name.into() }

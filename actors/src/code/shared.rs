@@ -105,16 +105,21 @@ impl SharedValues {
 impl Shared {
     /// The value.
     pub(super) fn get<S: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<&S, Cause> {
-        let value = match self.value.get() {
-            Some(value) => value,
-            None => {
-                let file = self.file.as_ref().ok_or_else(|| wrong::<S>("its job has none".into()))?;
-                let value = self.values.load::<S>(file)?;
-                self.value.get_or_init(|| value)
-            }
-        };
-        // A run has one function, which asks for one type; and values are kept by their type.
-        value.downcast_ref().ok_or_else(|| wrong::<S>("it is in use as another type".into()))
+        self.any::<S>()?.downcast_ref().ok_or_else(wrong_type::<S>)
+    }
+
+    /// The value, for one who keeps it for longer than the run.
+    pub(super) fn hold<S: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<S>, Cause> {
+        self.any::<S>()?.clone().downcast().map_err(|_| wrong_type::<S>())
+    }
+
+    fn any<S: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<&AnyValue, Cause> {
+        if let Some(value) = self.value.get() {
+            return Ok(value);
+        }
+        let file = self.file.as_ref().ok_or_else(|| wrong::<S>("its job has none".into()))?;
+        let value = self.values.load::<S>(file)?;
+        Ok(self.value.get_or_init(|| value))
     }
 }
 
@@ -143,6 +148,11 @@ impl Read for Hashed {
         self.hasher.update(&part[..read]);
         Ok(read)
     }
+}
+
+/// A run has one function, which asks for one type; and values are kept by their type. So this does not happen.
+fn wrong_type<S>() -> Cause {
+    wrong::<S>("it is in use as another type".into())
 }
 
 fn wrong<S>(text: String) -> Cause {

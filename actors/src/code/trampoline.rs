@@ -31,7 +31,12 @@
 //! vouches for the state of one process ("the library is initialised") and on which other `unsafe` code relies. The
 //! worker process has not made that state. Such witnesses belong inside the function, not in its captures.
 
-use std::{fmt, ops::Range, path::Path, sync::OnceLock};
+use std::{
+    fmt,
+    ops::Range,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -90,6 +95,21 @@ where
 {
     |shared, argument, result| {
         let value = shared.get()?;
+        call_fallible(|own| conjure::<F>()(value, own), argument, result)
+    }
+}
+
+/// As [`sharing_fallible`], for a function that keeps what it gets for longer than its task.
+pub(super) fn holding<F, S, A, R, E>(_function: F) -> Entry
+where
+    F: Fn(Arc<S>, A) -> Result<R, E> + Copy + Send + 'static,
+    S: DeserializeOwned + Send + Sync + 'static,
+    A: DeserializeOwned,
+    R: Serialize,
+    E: fmt::Display,
+{
+    |shared, argument, result| {
+        let value = shared.hold()?;
         call_fallible(|own| conjure::<F>()(value, own), argument, result)
     }
 }

@@ -1,48 +1,29 @@
 //! The engine actor: one execution slot. Carries batches to its worker and outcomes back, as its [`Slot`] says.
 
-use std::{sync::Arc, time::Duration};
+mod reports;
+mod workers;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use std::{fmt, sync::Arc};
+
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use engineroom_runtime::{
     actor::{Remote, RemoteAddr},
-    net::link::{INLINE_BYTES_MAX, Link},
+    net::link::Link,
     proto::packet::CloseCode,
 };
 use tokio::sync::oneshot;
 
+pub(super) use self::reports::REPORT_DEADLINE;
+use self::workers::Seat;
 use super::{
     holdings::{Held, Holdings},
-    host::{EngineHost, NeedBlob},
+    host::EngineHost,
     slot::{Slot, Step},
-    worker::{self, EventSink, Reporting, RunError, Worker, WorkerEvent, WorkerExited},
 };
-use crate::code::{BlobPin, FunctionRef, SharedFile, SharedValues, Tasks};
+use crate::code::{BlobPin, SharedValues, Tasks};
 use crate::scheduler::SchedulerActor;
 use crate::task::{BatchId, BlobHash, BundleHash, EngineId};
-use crate::wire::{Dispatch, Report, Retract, Retracted, SCHEDULER, StopTasks};
-
-/// How many reports may be under way to the controller without its acknowledgement. Beyond it the engine starts nothing
-/// new: a controller that cannot keep outcomes is not given more.
-const REPORTS_MAX: usize = 256;
-
-/// How long the controller may take to acknowledge a report before the link is given up. Long: its disk may be full, and a link
-/// that is silent is given up sooner.
-pub(super) const REPORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
-
-/// A link that carries less than this many bytes a second is given up while it carries a long result.
-const REPORT_BYTES_PER_SECOND_MIN: u64 = 256 << 10;
-
-/// How many bytes of outcomes one report has, unless a single one is longer. Fits what travels inline.
-const REPORT_BYTES: usize = 24 << 10;
-
-/// What a report needs beside its outcomes, in bytes.
-const REPORT_MARGIN_BYTES: usize = 128;
-
-/// How many workers of different programs an engine keeps. Starting one takes milliseconds; each costs its memory.
-const WORKERS_MAX: usize = 4;
-
-/// How many workers in a row may be gone before they take a task.
-const GONE_MAX: u32 = 3;
+use crate::wire::{Dispatch, Retract, Retracted, SCHEDULER, StopTasks};
 
 /// What the engines of a node run code in.
 #[derive(Clone, Debug)]
@@ -67,8 +48,8 @@ pub(crate) struct EngineActor {
     running_on: Option<u64>,
     /// So many workers in a row were gone before they took anything.
     gone: u32,
-    /// The running batch waits for this blob: its program, or what its tasks share.
-    awaited: Option<BlobHash>,
+    /// The running batch waits for this.
+    awaited: Option<Awaited>,
     /// What the tasks of the last batch share that shared something, kept in the cache for the next one.
     shared: Option<BlobPin>,
     /// What the controller does not have yet.
@@ -82,11 +63,12 @@ pub(crate) struct EngineActor {
     idle_waiters: Vec<oneshot::Sender<()>>,
 }
 
-struct Seat {
-    number: u64,
-    /// The program that it runs, kept in the cache meanwhile; `None` for the thread worker, which is one for all.
-    program: Option<BlobPin>,
-    worker: Worker,
+/// A blob without which the running batch cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Program(BundleHash),
+    /// What its tasks share.
+    Value(BlobHash),
 }
 
 /// The link to the controller is up. Answered by what the engine has, and whether it has begun with it.
@@ -128,22 +110,6 @@ pub(crate) struct AwaitIdle(pub oneshot::Sender<()>);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct StopWorkers;
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct FromWorker {
-    number: u64,
-    event: WorkerEvent,
-}
-
-#[derive(Message)]
-#[rtype(result = "()")]
-struct Acknowledged {
-    link: u64,
-    number: u64,
-    bulk: bool,
-    failure: Option<String>,
-}
 
 impl EngineActor {
     pub fn new(host: Addr<EngineHost>, setup: WorkerSetup) -> Self {
@@ -200,189 +166,10 @@ impl EngineActor {
         }
     }
 
-    /// Whether the controller keeps up with the reports, so that another batch may begin.
-    fn may_begin(&self) -> bool {
-        self.holdings.reports() < REPORTS_MAX
-    }
-
     fn fail_running(&mut self, detail: &str) {
         let mut reports = Vec::new();
         self.slot.fail_running(detail, &mut reports);
         self.put_out(reports);
-    }
-
-    /// Reports go out in parts that travel inline, which keeps their order; one long result travels alone.
-    fn put_out(&mut self, reports: Vec<Report>) {
-        for Report { engine, batch, first, outcomes } in reports {
-            let (mut first, engine) = (first, self.id.unwrap_or(engine));
-            for outcomes in outcomes.split(REPORT_BYTES) {
-                // A batch has fewer than 2^32 tasks.
-                let count = outcomes.len() as u32;
-                self.holdings.report(Report { engine, batch, first, outcomes });
-                first += count;
-            }
-        }
-    }
-
-    /// Hands tasks to a worker, once there is one.
-    fn give(&mut self, first: u32, count: u32, careful: bool, context: &mut Context<Self>) -> Result<(), String> {
-        let Some(dispatch) = self.slot.current() else { return Ok(()) };
-        let pin = self.shared.as_ref().filter(|pin| Some(pin.hash) == dispatch.shared);
-        let shared = pin.map(|pin| SharedFile { hash: pin.hash, path: pin.readable_path(), bytes: pin.bytes });
-        if let Some(hash) = dispatch.shared.filter(|_| shared.is_none()) {
-            self.need(hash, context);
-            return Ok(());
-        }
-        let offset = (first - dispatch.first) as usize;
-        let run = worker::Run {
-            batch: dispatch.batch,
-            first,
-            function: dispatch.function.clone(),
-            arguments: dispatch.arguments.slice(offset, count as usize),
-            job: dispatch.job,
-            attempt: dispatch.attempt,
-            engine: dispatch.engine,
-            reporting: if careful { Reporting::Careful } else { Reporting::Coalesced },
-            shared,
-        };
-        let program = match (&self.setup, &dispatch.function.reference) {
-            (WorkerSetup::Thread { .. }, _) => None,
-            (WorkerSetup::Process, FunctionRef::Offset { bundle, .. }) => Some(*bundle),
-            (WorkerSetup::Process, FunctionRef::Named { name }) => {
-                return Err(format!("this engine runs programs in processes and offers no named task {name:?}"));
-            }
-        };
-        let Some(at) =
-            self.workers.iter().position(|seat| seat.program.as_ref().map(|bundle| bundle.hash) == program.map(BlobHash::from))
-        else {
-            return self.start_worker(program, context);
-        };
-        let seat = self.workers.remove(at);
-        match seat.worker.run(run) {
-            Ok(()) => {
-                self.running_on = Some(seat.number);
-                self.workers.push(seat);
-                self.gone = 0;
-                Ok(())
-            }
-            // It has died while it was idle, which is nobody's fault; another takes its place.
-            Err(RunError::Gone) if self.gone < GONE_MAX => {
-                self.gone += 1;
-                self.start_worker(program, context)
-            }
-            Err(RunError::Gone) => {
-                self.gone = 0;
-                Err(format!("{GONE_MAX} workers in a row ended before they took a task"))
-            }
-            Err(error) => {
-                self.workers.push(seat);
-                Err(format!("the worker does not take the tasks: {error}"))
-            }
-        }
-    }
-
-    fn start_worker(&mut self, program: Option<BundleHash>, context: &mut Context<Self>) -> Result<(), String> {
-        if let Some(hash) = program {
-            self.need(hash.into(), context);
-            return Ok(());
-        }
-        let WorkerSetup::Thread { bundle, tasks, values } = self.setup.clone() else { return Ok(()) };
-        let (number, sink) = self.sink(context);
-        let worker =
-            Worker::thread(bundle, tasks, values, sink).map_err(|error| format!("no thread could be started: {error}"))?;
-        self.seat(Seat { number, program: None, worker });
-        self.run_piece(context);
-        Ok(())
-    }
-
-    /// The running batch goes on when that blob is here.
-    fn need(&mut self, hash: BlobHash, context: &Context<Self>) {
-        self.awaited = Some(hash);
-        self.host.do_send(NeedBlob { hash, engine: context.address() });
-    }
-
-    /// What the running batch waited for is here.
-    fn use_blob(&mut self, blob: BlobPin, context: &Context<Self>) -> Result<(), String> {
-        let awaits_value = self.slot.current().is_some_and(|dispatch| dispatch.shared == Some(blob.hash));
-        if awaits_value && self.shared.as_ref().is_none_or(|pin| pin.hash != blob.hash) {
-            self.shared = Some(blob);
-            return Ok(());
-        }
-        let (number, sink) = self.sink(context);
-        let worker = Worker::process(&blob.path, BundleHash(blob.hash.0), sink)
-            .map_err(|error| format!("the program cannot be started on this machine: {error}"))?;
-        self.seat(Seat { number, program: Some(blob), worker });
-        Ok(())
-    }
-
-    fn sink(&mut self, context: &Context<Self>) -> (u64, EventSink) {
-        let (number, own) = (self.next_worker, context.address());
-        self.next_worker += 1;
-        (number, Arc::new(move |event| own.do_send(FromWorker { number, event })))
-    }
-
-    fn seat(&mut self, seat: Seat) {
-        if self.workers.len() == WORKERS_MAX {
-            // Dropping a worker stops it.
-            self.workers.remove(0);
-        }
-        self.workers.push(seat);
-    }
-
-    fn send_reports(&mut self, context: &mut Context<Self>) {
-        let Some(scheduler) = self.scheduler.as_ref().filter(|_| self.resumed) else { return };
-        while let Some(report) = self.holdings.next() {
-            let bytes = report.outcomes.bytes();
-            let bulk = bytes + REPORT_MARGIN_BYTES > INLINE_BYTES_MAX;
-            let under_way = self.holdings.under_way();
-            if self.bulk_under_way || (bulk && under_way > 0) || under_way >= REPORTS_MAX {
-                return;
-            }
-            let answer = scheduler.ask(report, REPORT_DEADLINE + Duration::from_secs(bytes as u64 / REPORT_BYTES_PER_SECOND_MIN));
-            let Some(number) = self.holdings.sent() else { return };
-            let (link, own) = (scheduler.link().id(), context.address());
-            actix_rt::spawn(async move {
-                let failure = answer.await.err().map(|error| error.to_string());
-                own.do_send(Acknowledged { link, number, bulk, failure });
-            });
-            self.bulk_under_way = bulk;
-        }
-    }
-
-    /// A worker has ended by itself. An idle one is merely gone.
-    fn worker_exited(&mut self, number: u64, exited: &WorkerExited, context: &mut Context<Self>) {
-        self.workers.retain(|seat| seat.number != number);
-        if self.running_on != Some(number) {
-            return;
-        }
-        self.running_on = None;
-        let mut reports = Vec::new();
-        let again = exited.killed && self.slot.worker_killed();
-        match &exited.not_started {
-            _ if again => {}
-            None => self.slot.worker_crashed(exited.exit, &exited.last_output, &mut reports),
-            Some(detail) => self.slot.fail_running(detail, &mut reports),
-        }
-        self.put_out(reports);
-        self.run_piece(context);
-    }
-
-    /// Stops the worker if the task that it is at is to be stopped. A dropped worker is killed and not heard of any more, so
-    /// that the next piece can be given to another at once. A thread cannot be stopped; it skips what it has not begun.
-    fn stop_if_due(&mut self, context: &mut Context<Self>) {
-        let Some(number) = self.running_on else {
-            // The program is on its way; what is to be stopped need not wait for it.
-            if self.awaited.is_some() && self.slot.is_at_stopped() {
-                self.awaited = None;
-                self.run_piece(context);
-            }
-            return;
-        };
-        if matches!(self.setup, WorkerSetup::Process) && self.slot.is_at_stopped() {
-            self.drop_worker(number);
-            self.slot.worker_left();
-            self.run_piece(context);
-        }
     }
 
     fn link_lost(&mut self) {
@@ -390,18 +177,23 @@ impl EngineActor {
         (self.resumed, self.bulk_under_way) = (false, false);
         self.holdings.link_lost();
     }
+}
 
-    /// Stops the worker that has the running piece, or the wait for one.
-    fn stop_running(&mut self) {
-        if let Some(number) = self.running_on {
-            self.drop_worker(number);
+impl Awaited {
+    fn hash(self) -> BlobHash {
+        match self {
+            Awaited::Program(bundle) => bundle.into(),
+            Awaited::Value(hash) => hash,
         }
-        self.awaited = None;
     }
+}
 
-    fn drop_worker(&mut self, number: u64) {
-        self.workers.retain(|seat| seat.number != number);
-        self.running_on = None;
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Awaited::Program(_) => "its program",
+            Awaited::Value(_) => "the value that its tasks share",
+        })
     }
 }
 
@@ -457,14 +249,9 @@ impl Handler<BlobReady> for EngineActor {
     type Result = ();
 
     fn handle(&mut self, ready: BlobReady, context: &mut Context<Self>) {
-        if self.awaited != Some(ready.hash) {
-            return;
-        }
-        self.awaited = None;
-        let is_shared = self.slot.current().is_some_and(|dispatch| dispatch.shared == Some(ready.hash));
-        let what = if is_shared { "the value that its tasks share" } else { "its program" };
-        let blob = ready.blob.map_err(|text| format!("{what} is not here: {text}"));
-        if let Err(detail) = blob.and_then(|blob| self.use_blob(blob, context)) {
+        let Some(awaited) = self.awaited.take_if(|awaited| awaited.hash() == ready.hash) else { return };
+        let blob = ready.blob.map_err(|text| format!("{awaited} is not here: {text}"));
+        if let Err(detail) = blob.and_then(|blob| self.use_blob(awaited, blob, context)) {
             self.fail_running(&detail);
         }
         self.run_piece(context);
@@ -486,49 +273,6 @@ impl Handler<StopWorkers> for EngineActor {
 
     fn handle(&mut self, _: StopWorkers, _: &mut Context<Self>) {
         self.workers.clear();
-    }
-}
-
-impl Handler<FromWorker> for EngineActor {
-    type Result = ();
-
-    fn handle(&mut self, FromWorker { number, event }: FromWorker, context: &mut Context<Self>) {
-        match event {
-            WorkerEvent::Exited(exited) => self.worker_exited(number, &exited, context),
-            // Of a worker that was given up.
-            WorkerEvent::Report(_) if self.running_on != Some(number) => {}
-            WorkerEvent::Report(report) if report.outcomes.is_empty() => self.slot.running_at(report.batch, report.first),
-            WorkerEvent::Report(report) => {
-                if let Some((report, piece_done)) = self.slot.progressed(report.batch, report.first, report.outcomes) {
-                    self.put_out(vec![report]);
-                    if piece_done {
-                        self.running_on = None;
-                        self.run_piece(context);
-                    } else {
-                        self.stop_if_due(context);
-                    }
-                }
-            }
-        }
-        self.advance(context);
-    }
-}
-
-impl Handler<Acknowledged> for EngineActor {
-    type Result = ();
-
-    fn handle(&mut self, acknowledged: Acknowledged, context: &mut Context<Self>) {
-        let Some(scheduler) = self.scheduler.as_ref().filter(|scheduler| scheduler.link().id() == acknowledged.link) else {
-            return;
-        };
-        if let Some(failure) = acknowledged.failure {
-            return scheduler.link().close(CloseCode::Internal, &format!("a report was not acknowledged: {failure}"));
-        }
-        self.holdings.acknowledged(acknowledged.number);
-        if acknowledged.bulk {
-            self.bulk_under_way = false;
-        }
-        self.advance(context);
     }
 }
 
@@ -576,9 +320,8 @@ impl Handler<Remote<StopTasks>> for EngineActor {
     fn handle(&mut self, remote: Remote<StopTasks>, context: &mut Context<Self>) {
         let StopTasks { batch, first, count } = remote.message;
         self.slot.stop(batch, first, count);
-        let running = self.workers.iter().find(|seat| Some(seat.number) == self.running_on);
-        if let Some(seat) = running.filter(|_| matches!(self.setup, WorkerSetup::Thread { .. })) {
-            seat.worker.cancel(batch, first, count);
+        if let Some(worker) = self.running_worker() {
+            worker.cancel(batch, first, count);
         }
         self.stop_if_due(context);
         self.advance(context);

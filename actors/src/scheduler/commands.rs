@@ -240,6 +240,8 @@ pub struct CancelCounts {
     pub queued: u32,
     /// Those at engines, which were asked to abort them. Those that had been asked before do not count again.
     pub active: u32,
+    /// Of those at engines, the ones at engines that run tasks in threads.
+    pub in_threads: u32,
 }
 
 #[cfg(test)]

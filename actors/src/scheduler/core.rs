@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Requirement, Settings, Time,
-    UnknownJob, Weight,
+    UnknownJob, Weight, WorkerMode,
     batch_size::{Load, Pace},
     client::Client,
     engines::{Duty, Engine},
@@ -180,9 +180,9 @@ impl Scheduler {
             return CancelCounts::default();
         }
         let queued = self.cancel_queued(key, first, end);
-        let active = if queued == end - first { 0 } else { self.cancel_active(key, first, end) };
+        let (active, in_threads) = if queued == end - first { (0, 0) } else { self.cancel_active(key, first, end) };
         self.finish_if_done(key);
-        CancelCounts { queued, active }
+        CancelCounts { queued, active, in_threads }
     }
 
     #[cfg(test)]
@@ -287,13 +287,15 @@ impl Scheduler {
         cancelled
     }
 
-    pub(super) fn cancel_active(&mut self, key: Key<Job>, first: u32, end: u32) -> u32 {
+    /// How many tasks at engines are asked back, and how many of them run in threads.
+    pub(super) fn cancel_active(&mut self, key: Key<Job>, first: u32, end: u32) -> (u32, u32) {
         let job = &self.jobs[key];
         // The batch that holds `first` may start before it.
         let from = job.batches.range(..=first).next_back().map_or(first, |(from, _)| *from);
-        let mut cancelled = 0;
+        let (mut cancelled, mut in_threads) = (0, 0);
         for (&batch_first, &engine) in job.batches.range(from..end) {
             let engine = &mut self.engines[engine];
+            let in_thread = matches!(self.kinds[engine.kind].capability.worker, WorkerMode::Thread { .. });
             let found = engine.batches.iter_mut().find(|batch| batch.job == key && batch.span.first == batch_first);
             let Some(batch) = found else { continue };
             let (low, high) = (first.max(batch.next()), end.min(batch.span.end()));
@@ -302,10 +304,11 @@ impl Scheduler {
             }
             for (low, high) in batch.cancel(low, high) {
                 cancelled += high - low;
+                in_threads += if in_thread { high - low } else { 0 };
                 self.out.push(Command::Cancel { engine: engine.id, batch: batch.id, first: low, count: high - low });
             }
         }
-        cancelled
+        (cancelled, in_threads)
     }
 
     fn join_client(&mut self, client: ClientKey) -> Key<Client> {

@@ -21,7 +21,6 @@ impl JobId {
     }
 
     /// Its sixteen bytes, whose order is that of time.
-    #[cfg(feature = "sqlite")]
     pub(crate) fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }

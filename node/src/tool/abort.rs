@@ -37,16 +37,21 @@ impl AbortArgs {
     pub(crate) fn run(self, matches: &ArgMatches) -> Result<(), Failure> {
         let selection = self.select.selection()?.or_states(&[TaskState::Pending]);
         let client = self.reach.client(matches)?;
-        let (mut queued, mut active) = (0u64, 0u64);
+        let (mut queued, mut active, mut in_threads) = (0u64, 0u64, 0u64);
         let aborted = selection.pages(&client, |ids| {
             let counts = client.abort(ids.iter().copied())?;
             queued += u64::from(counts.queued);
             active += u64::from(counts.active);
+            in_threads += u64::from(counts.in_threads);
             Ok(())
         });
         let mut lines = Lines::standard();
         let told = match self.json {
-            true => lines.json(&serde_json::json!({ "queued": queued, "active": active })).map(drop),
+            true => lines.json(&serde_json::json!({ "queued": queued, "active": active, "in_threads": in_threads })).map(drop),
+            false if in_threads > 0 => lines.text(&format!(
+                "aborted: {queued} that waited, {active} that were at an engine, of which {in_threads} in threads, which may go on to \
+                 their end"
+            )),
             false => lines.text(&format!("aborted: {queued} that waited, {active} that were at an engine")),
         };
         ended(told.and_then(|()| lines.flush()))?;

@@ -12,6 +12,7 @@ mod hostile;
 mod lifecycle;
 mod loss;
 mod misuse;
+mod namespace;
 mod network;
 mod programs;
 mod records;

@@ -203,7 +203,7 @@ fn tasks_that_have_not_ended_are_aborted_and_not_purged() {
         assert_failed(&tool(&lab, line), EXIT_USAGE, said);
     }
 
-    assert_eq!(tool(&lab, &format!("abort --json {job}/0-1")).success().stdout, "{\"active\":0,\"queued\":2}\n");
+    assert_eq!(tool(&lab, &format!("abort --json {job}/0-1")).success().stdout, "{\"active\":0,\"in_threads\":0,\"queued\":2}\n");
     assert_eq!(listed(&lab, "--state aborted").len(), 2);
     assert!(tool(&lab, "abort --function nap").success().stdout.starts_with("aborted: 3 that waited, 0 "));
     assert_eq!(listed(&lab, "--state aborted").len(), 5);

@@ -33,8 +33,8 @@ fn shared_map(lab: &Lab, [mib, tasks, millis, deadly]: [u64; 4], file: &Path) ->
     lab.start(PROBE, ["shared-map", mib, tasks, millis, deadly, file.to_str().expect("a path of this test")])
 }
 
-/// An engine node of two engines that reaches its controller through a relay.
-fn far_node(lab: &Lab, name: &str) -> (Process, Relay) {
+/// An engine node that reaches its controller through a relay.
+pub fn far_node(lab: &Lab, name: &str, engines: usize) -> (Process, Relay) {
     let mut text: serde_json::Value = serde_json::from_slice(&fs::read(lab.engine_file()).expect("there")).expect("JSON");
     let target = text["address"].as_str().and_then(|address| address.parse().ok()).expect("an address");
     let relay = Relay::new(target, Duration::ZERO, 0, 0);
@@ -42,8 +42,8 @@ fn far_node(lab: &Lab, name: &str) -> (Process, Relay) {
     let to: PathBuf = lab.path().join(name);
     fs::copy(lab.engine_file(), &to).expect("with its mode");
     fs::write(&to, text.to_string()).expect("written");
-    let node =
-        lab.start("node", ["--role", "engine", "--engines", "2", "--connection", to.to_str().expect("a path of this test")]);
+    let (engines, to) = (engines.to_string(), to.to_str().expect("a path of this test"));
+    let node = lab.start("node", ["--role", "engine", "--engines", &engines, "--connection", to]);
     node.wait_line("engine node ready");
     (node, relay)
 }
@@ -53,7 +53,7 @@ fn a_shared_value_travels_once_to_each_node_and_is_decoded_once_by_each_worker()
     const TASKS: u64 = 1000;
     let lab = Lab::new();
     let controller = lab.controller_with(["--log-level", "info"]);
-    let nodes = ["one.json", "two.json"].map(|name| far_node(&lab, name));
+    let nodes = ["one.json", "two.json"].map(|name| far_node(&lab, name, 2));
     // The program travels too; that is not what is measured.
     let file = lab.path().join("small");
     shared_map(&lab, [0, 100, 5, u64::MAX], &file).finish().success();

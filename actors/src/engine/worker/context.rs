@@ -1,14 +1,22 @@
-//! What a running task can learn about itself.
+//! What a running task can learn about itself, and what it finds that earlier tasks have left.
 
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    sync::Arc,
+};
 
-use crate::task::{EngineId, MessageId};
+use super::{Run, control::Control, namespace::Namespace};
+use crate::task::{BatchId, EngineId, MessageId};
 
 thread_local! {
-    static CURRENT: Cell<Option<TaskContext>> = const { Cell::new(None) };
+    /// Set for every task, so that it must cost next to nothing.
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+    /// Set for every batch.
+    static SURROUNDINGS: RefCell<Option<Arc<Surroundings>>> = const { RefCell::new(None) };
 }
 
-/// Which task the current thread runs, and where.
+/// Which task the current thread runs, where, and what it has to do with its surroundings.
 ///
 /// ```
 /// use engineroom::TaskContext;
@@ -21,7 +29,7 @@ thread_local! {
 /// }
 /// # assert!(TaskContext::current().is_none());
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct TaskContext {
     /// The engine that runs the task.
@@ -30,16 +38,101 @@ pub struct TaskContext {
     pub id: MessageId,
     /// How often the task has been sent to an engine, this time included: 1 the first time.
     pub attempt: u32,
+    batch: BatchId,
+    surroundings: Arc<Surroundings>,
+}
+
+/// What the tasks of one worker have in common.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    pub(super) control: Arc<Control>,
+    pub(super) namespace: Namespace,
+}
+
+#[derive(Clone, Copy)]
+struct Current {
+    engine: EngineId,
+    id: MessageId,
+    attempt: u32,
+    batch: BatchId,
 }
 
 impl TaskContext {
-    /// The task that the current thread runs; `None` outside of tasks, and on threads that a task has started.
+    /// The task that the current thread runs; `None` outside of tasks, and on threads that a task has started: give them a clone.
     pub fn current() -> Option<Self> {
-        CURRENT.get()
+        let Current { engine, id, attempt, batch } = CURRENT.get()?;
+        let surroundings = SURROUNDINGS.with_borrow(Clone::clone)?;
+        Some(Self { engine, id, attempt, batch, surroundings })
     }
 
-    /// Sets what [`TaskContext::current`] returns on this thread.
-    pub(super) fn set(current: Option<Self>) {
-        CURRENT.set(current);
+    /// Whether the task is not wanted any more, so that it may as well return early, with whatever value.
+    ///
+    /// A worker that is a process is stopped when its task is aborted, so that a task there never sees `true`. A thread cannot be
+    /// stopped: there a task that takes long should ask from time to time. One that has been told `true` ends as aborted, whatever
+    /// it returns; one that never asks comes to its end and has its value.
+    pub fn is_cancelled(&self) -> bool {
+        self.surroundings.control.tell(self.batch, self.id.index)
+    }
+
+    /// A number to seed a generator of random numbers with: always the same for this task, also when it runs again because an
+    /// engine was lost, and another one for every other task. So a run can be repeated by the ids of its tasks.
+    ///
+    /// It is made of the first eight bytes, as a little-endian number, of the BLAKE3 hash of the job id's sixteen bytes, in the
+    /// order in which they are printed, and the task's index as four little-endian bytes. A task that is *resubmitted* has
+    /// another id, and other numbers: where those must not change from job to job, the seed is a part of the argument.
+    ///
+    pub fn seed(&self) -> u64 {
+        Self::seed_of(self.id)
+    }
+
+    /// What [`TaskContext::seed`] is for a task with this id, for one who looks at a task's run later.
+    pub fn seed_of(id: MessageId) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(id.job.as_bytes()).update(&id.index.to_le_bytes());
+        let mut seed = [0; 8];
+        hasher.finalize_xof().fill(&mut seed);
+        u64::from_le_bytes(seed)
+    }
+
+    /// The values that tasks of this program have left on this engine.
+    pub fn namespace(&self) -> &Namespace {
+        &self.surroundings.namespace
+    }
+
+    /// This thread turns to a batch.
+    pub(super) fn enter(surroundings: &Arc<Surroundings>) {
+        SURROUNDINGS.set(Some(Arc::clone(surroundings)));
+    }
+
+    /// This thread turns to a task of a batch.
+    pub(super) fn begin(run: &Run, id: MessageId) {
+        CURRENT.set(Some(Current { engine: run.engine, id, attempt: run.attempt, batch: run.batch }));
+    }
+
+    /// This thread is done with a batch.
+    pub(super) fn leave() {
+        CURRENT.set(None);
+    }
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { engine, id, attempt, .. } = self;
+        write!(f, "TaskContext({id} on engine {engine}, attempt {attempt})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::JobId;
+
+    #[test]
+    fn the_seed_is_that_of_the_message_id_for_ever() {
+        // A run may be repeated with another release.
+        let seed = |job, index| TaskContext::seed_of(MessageId { job: JobId::from_u128(job), index });
+        assert_eq!(seed(0x0190_a6e2_5d3c_7f10_8a3b_2f1c_5e6d_7a8b, 3), 10_960_357_457_472_672_000);
+        assert_ne!(seed(1, 3), seed(1, 4));
+        assert_ne!(seed(1, 3), seed(2, 3));
     }
 }

@@ -36,6 +36,8 @@ struct Batch {
     id: BatchId,
     tasks: Range<u64>,
     cancelled: Vec<Range<u64>>,
+    /// The last task that was told that it is cancelled.
+    told: Option<u32>,
 }
 
 impl Control {
@@ -49,7 +51,12 @@ impl Control {
             return Err(Full);
         }
         let first = u64::from(run.first);
-        batches.push(Batch { id: run.batch, tasks: first..first + run.arguments.len() as u64, cancelled: Vec::new() });
+        batches.push(Batch {
+            id: run.batch,
+            tasks: first..first + run.arguments.len() as u64,
+            cancelled: Vec::new(),
+            told: None,
+        });
         Ok(())
     }
 
@@ -85,6 +92,20 @@ impl Control {
     pub(super) fn is_cancelled(&self, batch: BatchId, index: u32) -> bool {
         self.any_cancelled.load(Ordering::Acquire)
             && self.lock().iter().any(|b| b.id == batch && b.cancelled.iter().any(|range| range.contains(&u64::from(index))))
+    }
+
+    /// As [`Control::is_cancelled`], for a running task, which will act on it.
+    pub(super) fn tell(&self, batch: BatchId, index: u32) -> bool {
+        let cancelled = self.is_cancelled(batch, index);
+        if cancelled && let Some(batch) = self.lock().iter_mut().find(|b| b.id == batch) {
+            batch.told = Some(index);
+        }
+        cancelled
+    }
+
+    /// Whether a task was told that it is cancelled.
+    pub(super) fn was_told(&self, batch: BatchId, index: u32) -> bool {
+        self.any_cancelled.load(Ordering::Acquire) && self.lock().iter().any(|b| b.id == batch && b.told == Some(index))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Batch>> {
@@ -150,6 +171,18 @@ mod tests {
         assert_eq!(cancelled(&control, 1), [7, 9]);
         control.end(BatchId(1));
         assert!(!control.cancel(BatchId(1), 9, 1));
+    }
+
+    #[test]
+    fn who_was_told_is_known() {
+        let control = Control::default();
+        control.begin(&idle(1, 0, 5)).unwrap();
+        assert!(!control.tell(BatchId(1), 2));
+        control.cancel(BatchId(1), 2, 2);
+        assert!(!control.was_told(BatchId(1), 2), "it has not asked since");
+        assert!(control.tell(BatchId(1), 2) && !control.tell(BatchId(1), 4));
+        assert!(control.was_told(BatchId(1), 2) && !control.was_told(BatchId(1), 3));
+        assert!(control.tell(BatchId(1), 3) && control.was_told(BatchId(1), 3));
     }
 
     #[test]

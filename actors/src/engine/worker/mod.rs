@@ -25,6 +25,7 @@ mod capture;
 mod context;
 mod control;
 mod keeper;
+mod namespace;
 mod outbox;
 mod panics;
 mod process;
@@ -36,6 +37,7 @@ mod thread;
 use std::{fmt, io, path::Path, process::Command, sync::Arc};
 
 pub use context::TaskContext;
+pub use namespace::{Namespace, NamespaceError};
 pub(crate) use protocol::{Report, Reporting, Run};
 pub(crate) use serve::{abort_if_worker, was_initialised};
 pub use serve::{init, init_with};

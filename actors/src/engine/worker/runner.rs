@@ -5,8 +5,9 @@ use std::{io, sync::Arc, time::Instant};
 use super::{
     Run,
     capture::{Capture, Look},
-    context::TaskContext,
+    context::{Surroundings, TaskContext},
     control::Control,
+    namespace::Namespace,
     outbox::{Ended, Outbox, Pushed, ReportSink},
     panics::{self, Noise},
     protocol::{WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
@@ -28,7 +29,7 @@ pub(super) struct Runner<S> {
     own_bundle: Option<BundleHash>,
     tasks: Tasks,
     values: SharedValues,
-    control: Arc<Control>,
+    surroundings: Arc<Surroundings>,
     capture: Option<Capture>,
     noise: Noise,
     outbox: Outbox<S>,
@@ -65,18 +66,20 @@ impl<S: ReportSink> Runner<S> {
         let callable = run.function.find(self.own_bundle, &self.tasks);
         let shared = self.values.of_run(run.shared.as_ref());
         self.outbox.begin(run);
+        TaskContext::enter(&self.surroundings);
+        let control = Arc::clone(&self.surroundings.control);
         let mut start = Instant::now();
         let last = run.first.saturating_add(run.arguments.len().saturating_sub(1) as u32);
         for (argument, index) in run.arguments.iter().zip(run.first..=u32::MAX) {
             self.value.clear();
             let result = match &callable {
-                _ if self.control.is_cancelled(run.batch, index) => Err(Cause::Aborted),
+                _ if control.is_cancelled(run.batch, index) => Err(Cause::Aborted),
                 Err(unknown) => Err(unknown.clone()),
                 Ok(callable) => {
-                    let id = MessageId { job: run.job, index };
-                    TaskContext::set(Some(TaskContext { engine: run.engine, id, attempt: run.attempt }));
+                    TaskContext::begin(run, MessageId { job: run.job, index });
                     let value = &mut self.value;
-                    panics::catch(self.noise, || callable(&shared, argument, value))
+                    let result = panics::catch(self.noise, || callable(&shared, argument, value));
+                    if control.was_told(run.batch, index) { Err(Cause::Aborted) } else { result }
                 }
             };
             if self.capture.is_some() {
@@ -86,7 +89,7 @@ impl<S: ReportSink> Runner<S> {
             let look = if index == last { Look::Always } else { Look::IfLong { took: end - start } };
             start = self.conclude(start, end, result, look);
         }
-        TaskContext::set(None);
+        TaskContext::leave();
     }
 
     /// Hands over a task's outcome. Returns when the next task begins.
@@ -119,7 +122,9 @@ impl<S: ReportSink> Runner<S> {
         sink: S,
     ) -> io::Result<Self> {
         panics::install();
-        Ok(Self { own_bundle, tasks, values, control, capture, noise, outbox: Outbox::start(sink)?, value: Vec::new() })
+        let surroundings = Arc::new(Surroundings { control, namespace: Namespace::default() });
+        let (outbox, value) = (Outbox::start(sink)?, Vec::new());
+        Ok(Self { own_bundle, tasks, values, surroundings, capture, noise, outbox, value })
     }
 }
 

@@ -248,7 +248,8 @@ impl SchedulerActor {
     fn abort(&mut self, job: JobId, (first, count): (u32, u32), reply: Reply<AbortCounts>) {
         let now = self.now();
         let met = self.core.cancel(now, job, first, count);
-        let counts = AbortCounts { queued: met.queued, active: met.active };
+        let ended = count.saturating_sub(met.queued).saturating_sub(met.active);
+        let counts = AbortCounts { queued: met.queued, active: met.active, in_threads: met.in_threads, ended };
         let store = self.store(job);
         // Those that were queued have ended: that is said once it is kept. Their outcomes are on their way to the store before
         // this task first runs, since whoever calls carries the core's commands out.
@@ -259,6 +260,10 @@ impl SchedulerActor {
             }
         });
     }
+}
+
+fn nothing_to_abort(count: u32) -> AbortCounts {
+    AbortCounts { ended: count, ..AbortCounts::default() }
 }
 
 impl Handler<Kept> for SchedulerActor {
@@ -283,7 +288,7 @@ impl Handler<Kept> for SchedulerActor {
                 for waiter in self.waiters.remove(&job).into_iter().flatten() {
                     match waiter.what {
                         Waiting::Submitted(_, reply) => reply.send(&Err(SubmitRefusal::NotKept(text.clone()))),
-                        Waiting::Abort { reply, .. } => reply.send(&AbortCounts::default()),
+                        Waiting::Abort { count, reply, .. } => reply.send(&nothing_to_abort(count)),
                     }
                 }
                 if let Some(client) = self.ledger.not_kept(&mut self.core, job) {
@@ -326,7 +331,7 @@ impl Handler<Remote<Abort>> for SchedulerActor {
                 reply.refuse(AskCode::NotAllowed, "the job belongs to another owner");
             }
             // Ended and forgotten: there is nothing to be aborted.
-            None => reply.send(&AbortCounts::default()),
+            None => reply.send(&nothing_to_abort(count)),
             Some(_) => {
                 // It comes after the tasks that it is about; the core does not know them before they are kept.
                 let runs = self.ledger.runs_taken(job);

@@ -105,8 +105,8 @@ fn tasks_that_were_to_be_aborted_are_not_tried_again() {
     let mut rig = Rig::plain(1);
     rig.submit(fixed(1, 8), 8);
     let id = JobId::from_u128(1);
-    assert_eq!(rig.scheduler.cancel(Time(0), id, 2, 3), CancelCounts { queued: 0, active: 3 });
-    assert_eq!(rig.scheduler.cancel(Time(0), id, 3, 4), CancelCounts { queued: 0, active: 2 });
+    assert_eq!(rig.scheduler.cancel(Time(0), id, 2, 3), met(0, 3));
+    assert_eq!(rig.scheduler.cancel(Time(0), id, 3, 4), met(0, 2));
     let (batch, ..) = rig.running(1);
     let cancel = |first, count| Command::Cancel { engine: EngineId(1), batch, first, count };
     assert_eq!(rig.commands()[1..], [cancel(2, 3), cancel(5, 2)]);
@@ -125,9 +125,9 @@ fn queued_tasks_are_aborted_at_once_by_interval() {
     rig.commands();
     let id = JobId::from_u128(1);
     let settle = |first, count| Command::Settle { job: id, first, count, attempt: 0, engine: None, cause: Cause::Aborted };
-    assert_eq!(rig.scheduler.cancel(Time(0), id, 4, 3), CancelCounts { queued: 3, active: 0 });
+    assert_eq!(rig.scheduler.cancel(Time(0), id, 4, 3), met(3, 0));
     assert_eq!(rig.commands(), [settle(4, 3)]);
-    assert_eq!(rig.scheduler.cancel(Time(0), id, 3, u32::MAX), CancelCounts { queued: 4, active: 0 });
+    assert_eq!(rig.scheduler.cancel(Time(0), id, 3, u32::MAX), met(4, 0));
     assert_eq!(rig.commands(), [settle(3, 1), settle(7, 3)]);
     assert_eq!(rig.scheduler.cancel(Time(0), id, 50, 1), CancelCounts::default());
     assert_eq!(rig.scheduler.cancel(Time(0), JobId::from_u128(2), 0, 1), CancelCounts::default());

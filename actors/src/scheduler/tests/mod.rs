@@ -21,6 +21,11 @@ pub(super) struct Rig {
 /// A dispatch without its batch number: engine, job, first, count, attempt.
 pub(super) type Sent = (u32, u128, u32, u32, u32);
 
+/// What a cancellation has met, with engines that run tasks in processes.
+pub(super) fn met(queued: u32, active: u32) -> CancelCounts {
+    CancelCounts { queued, active, in_threads: 0 }
+}
+
 impl Rig {
     pub(super) fn new(settings: Settings) -> Self {
         Self { scheduler: Scheduler::new(settings), now: 0 }

@@ -177,7 +177,7 @@ fn direct_tasks_wait_for_their_engine_until_it_is_given_up() {
     // It is lost once more before anything is given out, and comes back.
     rig.lose(1);
     assert_eq!(rig.commands(), [Command::Lost { job: id(), first: 1, count: 3, losses: 1 }]);
-    assert_eq!(rig.scheduler.cancel(Time(0), id(), 8, 2), CancelCounts { queued: 2, active: 0 });
+    assert_eq!(rig.scheduler.cancel(Time(0), id(), 8, 2), met(2, 0));
     let aborted = Command::Settle { job: id(), first: 8, count: 2, attempt: 0, engine: None, cause: Cause::Aborted };
     assert_eq!(rig.commands(), [aborted]);
     assert_eq!(rig.rejoin(1, &[claim(5, 1, 4)]), [Some(1)]);

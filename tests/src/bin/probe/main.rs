@@ -5,6 +5,7 @@
 mod durable;
 mod ends;
 mod misuse;
+mod namespace;
 mod schedule;
 mod service;
 mod shared;
@@ -53,6 +54,8 @@ fn run(options: &Options) -> Result<()> {
         "submit" => work::submit(options),
         "order" => work::order(options),
         "abort" => work::abort(options),
+        "abort-million" => work::abort_million(options),
+        "abort-thread" => work::abort_thread(),
         "direct" => work::direct(options),
         "await-end" => work::await_end(options),
         "timeouts" => work::timeouts(options),
@@ -66,6 +69,11 @@ fn run(options: &Options) -> Result<()> {
         "shared-map" => shared::map(options),
         "shared-embedded" => shared::embedded(),
         "shared-submit" => shared::submit(options),
+        "values" => namespace::values(options),
+        "scatter" => namespace::scatter(options),
+        "broadcast" => namespace::broadcast(options),
+        "lost-value" => namespace::lost_value(options),
+        "seeds" => namespace::seeds(options),
         "named-wrongly" => service::call_wrongly(options),
         other => panic!("there is no subcommand {other:?}"),
     }

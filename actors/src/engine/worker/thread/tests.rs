@@ -64,7 +64,7 @@ fn tasks_have_their_own_outcomes_and_context() {
     worker.run(Run { first: 100, ..run }).unwrap();
     let results = results::<(u32, u32, u32)>(&reports(&events, 5000));
     assert!(results.into_iter().eq((0..5000).map(|x| Ok((100 + 2 * x, 9, 3)))));
-    assert_eq!(TaskContext::current(), None);
+    assert!(TaskContext::current().is_none());
 }
 
 #[test]
@@ -108,6 +108,42 @@ fn cancelled_tasks_do_not_run() {
     let aborted = Err(Cause::Aborted);
     let expected = [Ok(0), Ok(1), aborted.clone(), aborted.clone(), aborted, Ok(5)];
     assert_eq!(results::<u32>(&reports(&events, 6)), expected);
+}
+
+#[test]
+fn a_running_task_that_is_told_that_it_is_cancelled_ends_as_aborted() {
+    let (sender, began) = channel();
+    let sender = Mutex::new(sender);
+    let patient = move |x: u32| {
+        sender.lock().unwrap().send(x).unwrap();
+        while !TaskContext::current().unwrap().is_cancelled() {
+            thread::yield_now();
+        }
+        x
+    };
+    let (worker, events) = worker(Tasks::new().register(TaskName::new("patient"), patient));
+    worker.run(batch(1, Function::named("patient"), [7_u32])).unwrap();
+    began.recv().unwrap();
+    assert!(worker.cancel(BatchId(1), 0, 1));
+    assert_eq!(results::<u32>(&reports(&events, 1)), [Err(Cause::Aborted)]);
+}
+
+#[test]
+fn values_stay_with_a_worker_from_task_to_task() {
+    let (first, events) = worker(Tasks::new());
+    let count = |step: u32| {
+        let namespace = TaskContext::current().unwrap().namespace().clone();
+        let sum = namespace.get::<u32>("sum").map_or(0, |sum| *sum) + step;
+        namespace.set("sum", sum).map(|()| sum)
+    };
+    let function = Function::of_program_fallible(count, OWN).unwrap();
+    first.run(batch(1, function.clone(), [1_u32, 2])).unwrap();
+    first.run(batch(2, function.clone(), [3_u32])).unwrap();
+    assert_eq!(results::<u32>(&reports(&events, 2)), [Ok(1), Ok(3)]);
+    assert_eq!(results::<u32>(&reports(&events, 1)), [Ok(6)]);
+    let (other, events) = worker(Tasks::new());
+    other.run(batch(1, function, [1_u32])).unwrap();
+    assert_eq!(results::<u32>(&reports(&events, 1)), [Ok(1)], "another engine has a namespace of its own");
 }
 
 #[test]
