@@ -416,8 +416,10 @@ pub(crate) struct Dispatch {
     pub arguments: Packed,
     /// The value that the job's tasks share.
     pub shared: Option<BlobHash>,
+    /// How long each task may run, in milliseconds; 0 lets it run for as long as it likes.
+    pub time_limit_ms: u64,
 }
-remote_message!(Dispatch, "dispatch", 2, ());
+remote_message!(Dispatch, "dispatch", 3, ());
 
 /// Scheduler to engine: give that batch back if it has not started.
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -80,6 +81,22 @@ impl LoadBalancedView {
     /// Tasks with a higher priority go first, whoever submitted them; those that run already are not interrupted. 0 by default.
     pub fn priority(&self, priority: i32) -> Self {
         self.with(|options| options.tasks.priority = priority)
+    }
+
+    /// How long each task may run, from when its worker begins with it. One that takes longer ends with the cause
+    /// [`TimeLimit`](crate::Cause::TimeLimit), and its engine goes on with the next: a worker process is stopped, with what tasks
+    /// have left in its [`namespace`](crate::TaskContext::namespace). A thread cannot be stopped; there the task is told by
+    /// [`is_cancelled`](crate::TaskContext::is_cancelled), and has no value when it ends. Zero, the default, sets no limit.
+    ///
+    /// ```no_run
+    /// # use engineroom::prelude::*;
+    /// # let client = Client::connect(Profile::default())?;
+    /// let view = client.load_balanced_view().time_limit(std::time::Duration::from_secs(60));
+    /// let results = view.map(|x: u64| x, 0..10).results()?; // some may be errors
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    pub fn time_limit(&self, limit: Duration) -> Self {
+        self.with(|options| options.tasks.time_limit_ms = whole_ms(limit))
     }
 
     /// Calls `function` with each of the inputs, on whichever engines are free. Returns as soon as all inputs are drawn and
@@ -324,6 +341,11 @@ impl DirectView {
         self.with(|options| options.tasks.priority = priority)
     }
 
+    /// How long each task may run: see [`LoadBalancedView::time_limit`].
+    pub fn time_limit(&self, limit: Duration) -> Self {
+        self.with(|options| options.tasks.time_limit_ms = whole_ms(limit))
+    }
+
     /// Calls `function` with the same argument once on each engine; one result an engine, in the order of the targets.
     pub fn apply<F, A, R>(&self, function: F, argument: A) -> AsyncResult<R>
     where
@@ -425,6 +447,11 @@ fn parts(engines: &[EngineId], count: u32) -> Vec<(EngineId, u32)> {
     let share = |place| share(count as usize, engines.len(), place) as u32;
     let parts = engines.iter().enumerate().map(|(place, engine)| (*engine, share(place)));
     parts.filter(|(_, share)| *share > 0).collect()
+}
+
+/// Milliseconds, rounded up.
+fn whole_ms(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// How many of `count` inputs the engine in that place gets, when they are shared among so many.

@@ -1,5 +1,6 @@
 //! The engine actor: one execution slot. Carries batches to its worker and outcomes back, as its [`Slot`] says.
 
+mod limits;
 mod reports;
 mod workers;
 
@@ -14,11 +15,12 @@ use engineroom_runtime::{
 use tokio::sync::oneshot;
 
 pub(super) use self::reports::REPORT_DEADLINE;
-use self::workers::Seat;
+use self::{limits::Look, workers::Seat};
 use super::{
     holdings::{Held, Holdings},
     host::EngineHost,
     slot::{Slot, Step},
+    stopwatch::Stopwatch,
 };
 use crate::code::{BlobPin, SharedValues, Tasks};
 use crate::scheduler::SchedulerActor;
@@ -46,6 +48,9 @@ pub(crate) struct EngineActor {
     next_worker: u64,
     /// The worker that has the piece that runs.
     running_on: Option<u64>,
+    /// How long the task that runs has been running, if that is limited.
+    stopwatch: Stopwatch,
+    look: Option<Look>,
     /// So many workers in a row were gone before they took anything.
     gone: u32,
     /// The running batch waits for this.
@@ -121,6 +126,8 @@ impl EngineActor {
             workers: Vec::new(),
             next_worker: 0,
             running_on: None,
+            stopwatch: Stopwatch::default(),
+            look: None,
             gone: 0,
             awaited: None,
             shared: None,

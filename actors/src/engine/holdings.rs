@@ -150,7 +150,17 @@ mod tests {
         (0..count).for_each(|_| arguments.push(b"x"));
         let function = Function { reference: FunctionRef::Named { name: "f".into() }, name: "f".into() };
         let (engine, job, attempt) = (EngineId(1), JobId::from_u128(7), 1);
-        Dispatch { engine, batch: BatchId(batch), job, first, attempt, function, arguments: arguments.build(), shared: None }
+        Dispatch {
+            engine,
+            batch: BatchId(batch),
+            job,
+            first,
+            attempt,
+            function,
+            arguments: arguments.build(),
+            shared: None,
+            time_limit_ms: 0,
+        }
     }
 
     fn report(batch: u64, first: u32, count: u32) -> Report {

@@ -8,6 +8,7 @@ mod holdings;
 mod host;
 mod node;
 mod slot;
+mod stopwatch;
 pub(crate) mod worker;
 
 pub(crate) use actor::EngineActor;

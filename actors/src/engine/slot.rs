@@ -3,7 +3,7 @@
 //! A slot runs one batch at a time, in index order. A batch may be run in several pieces: around tasks that are to be
 //! stopped, and again from the task at which a worker crashed.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::task::{BatchId, Cause, Outcomes, PackedBuilder, Ranges, Timing, WorkerExit};
 use crate::wire::{Dispatch, Report};
@@ -211,6 +211,22 @@ impl Slot {
             running.careful = true;
         }
         running.leave_worker();
+    }
+
+    /// The task that runs has done so for longer than it may. It is ended, into `reports`; its worker must be stopped.
+    pub fn overran(&mut self, limit: Duration, reports: &mut Vec<Report>) {
+        let Some(running) = self.running.as_mut() else { return };
+        let mut report = running.ended(1, |_| Cause::time_limit(limit, None));
+        // It took that long at least, by which the next batches of its job are sized.
+        let busy_us = u32::try_from(limit.as_micros()).unwrap_or(u32::MAX);
+        report.outcomes.timings.iter_mut().for_each(|timing| timing.busy_us = busy_us);
+        reports.push(report);
+        running.leave_worker();
+    }
+
+    /// The first task of the running batch without an outcome: the one that runs, or the next.
+    pub fn next_task(&self) -> Option<(BatchId, u32)> {
+        self.running.as_ref().map(|running| (running.batch.dispatch.batch, running.next))
     }
 
     /// The worker was killed from outside. Says whether its tasks are tried again: not if that happens time and again.

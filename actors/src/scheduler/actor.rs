@@ -133,8 +133,8 @@ impl SchedulerActor {
                     let Some(entry) = self.ledger.job(job) else { continue };
                     // The core dispatches only what was submitted and has not ended, whose arguments are here.
                     let Some(arguments) = entry.arguments.slice(first, count) else { continue };
-                    let (function, shared) = (entry.function.clone(), entry.shared);
-                    let dispatch = Dispatch { engine, batch, job, first, attempt, function, arguments, shared };
+                    let (function, shared, time_limit_ms) = (entry.function.clone(), entry.shared, entry.time_limit_ms);
+                    let dispatch = Dispatch { engine, batch, job, first, attempt, function, arguments, shared, time_limit_ms };
                     self.send(engine, |to| to.tell(&dispatch));
                 }
                 Command::Retract { engine, batch } => self.send(engine, |to| to.tell(&Retract { engine, batch })),

@@ -367,7 +367,8 @@ impl Controller {
                     let entry = self.ledger.job(job).expect("what is given out is of an open job");
                     let arguments = entry.arguments.slice(first, count).expect("the arguments of what is given out are here");
                     let function = entry.function.clone();
-                    let dispatch = Dispatch { engine, batch, job, first, attempt, function, arguments, shared: None };
+                    let dispatch =
+                        Dispatch { engine, batch, job, first, attempt, function, arguments, shared: None, time_limit_ms: 0 };
                     self.tell_engine(engine, |place| ToPeer::Dispatch(place, dispatch));
                 }
                 Command::Retract { engine, batch } => {

@@ -9,4 +9,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct TaskOptions {
     /// Higher goes first, before any question of fairness between clients.
     pub priority: i32,
+    /// How long each may run, in milliseconds; 0 lets it run for as long as it likes.
+    pub time_limit_ms: u64,
 }

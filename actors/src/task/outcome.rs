@@ -1,6 +1,6 @@
 //! What became of tasks: values, failures and their causes.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,13 @@ pub enum Cause {
     },
     /// The task was aborted before it ended.
     Aborted,
+    /// It ran for longer than the [limit](crate::LoadBalancedView::time_limit) of its job.
+    TimeLimit {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+        /// How long it ran, if it could not be stopped: in a thread.
+        ran_ms: Option<u64>,
+    },
     /// The outcome was recorded, and dropped since, by the store's retention.
     Evicted,
     /// It was recorded, but what the result store has on disk is not what was written.
@@ -89,6 +96,12 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The cause of a task that has run for longer than it may, and for how long if it could not be stopped.
+    pub(crate) fn time_limit(limit: Duration, ran: Option<Duration>) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Cause::TimeLimit { limit_ms: ms(limit), ran_ms: ran.map(ms) }
+    }
+
     /// The bytes that it occupies as a part of [`Outcomes`]: never less than its encoded form has, and little more.
     pub(crate) fn bytes(&self) -> usize {
         let texts = match self {
@@ -100,7 +113,7 @@ impl Cause {
             Cause::FunctionUnknown { function, detail } => function.len() + detail.len(),
             Cause::WorkerCrashed { last_output, .. } => last_output.len(),
             Cause::WorkerUnavailable { detail } | Cause::EngineLost { detail } | Cause::Damaged { detail } => detail.len(),
-            Cause::Poisoned { .. } | Cause::Aborted | Cause::Evicted => 0,
+            Cause::Poisoned { .. } | Cause::Aborted | Cause::TimeLimit { .. } | Cause::Evicted => 0,
         };
         ENTRY_BYTES + texts
     }
@@ -127,6 +140,14 @@ impl fmt::Display for Cause {
                 write!(f, "{losses} engines in a row were lost while they ran it; it is not tried again")
             }
             Cause::Aborted => write!(f, "it was aborted"),
+            Cause::TimeLimit { limit_ms, ran_ms: None } => {
+                write!(f, "it ran for longer than its limit of {limit_ms} ms, and was stopped")
+            }
+            Cause::TimeLimit { limit_ms, ran_ms: Some(ran_ms) } => write!(
+                f,
+                "it ran for longer than its limit of {limit_ms} ms; its engine runs tasks in threads, which cannot be stopped, so that \
+                 it ended by itself after {ran_ms} ms"
+            ),
             Cause::Evicted => write!(f, "its outcome was recorded but has been dropped since to make room"),
             Cause::Damaged { detail } => write!(
                 f,

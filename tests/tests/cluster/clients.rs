@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engineroom::{AbortCounts, Cause, Error, MessageId};
+use engineroom::{Cause, Error, MessageId};
 use engineroom_tests::{Lab, Outcome, SOON, process_exists, wait_for};
 
 use crate::PROBE;
@@ -83,32 +83,6 @@ fn abort_stops_running_tasks_and_those_that_wait() {
     }
     wait_for("the end of the workers", || running.iter().all(|pid| !process_exists(*pid)).then_some(()));
     lab.run("hello", ["--engines", "2"]).success();
-}
-
-#[test]
-fn a_million_queued_tasks_are_aborted_and_the_engine_takes_the_next_task() {
-    const TASKS: u64 = 1_000_000;
-    let lab = Lab::new();
-    let (_engine, _controller) = lab.cluster(1);
-    let ended: serde_json::Value = lab.run(PROBE, ["abort-million", &TASKS.to_string()]).success().json();
-    println!("{TASKS} tasks were aborted in {} ms; the engine has run the next after {} ms", ended["took_ms"], ended["freed_ms"]);
-    let [met, again] = ["met", "again"].map(|met| serde_json::from_value::<AbortCounts>(ended[met].clone()).expect("counts"));
-    assert_eq!((u64::from(met.queued + met.active), met.in_threads, met.ended), (TASKS, 0, 0), "{met:?}");
-    assert!(met.active >= 1, "{met:?}");
-    assert_eq!((again.queued + again.active, u64::from(again.ended)), (0, TASKS), "{again:?}");
-    assert_eq!((&ended["aborted"], &ended["ran_on"]), (&TASKS.into(), &0.into()));
-}
-
-#[test]
-fn an_abort_says_that_a_task_in_a_thread_may_go_on_and_one_that_asks_is_aborted() {
-    let lab = Lab::new();
-    let ended: serde_json::Value = lab.run(PROBE, ["abort-thread"]).success().json();
-    let met: Vec<AbortCounts> = serde_json::from_value(ended["met"].clone()).expect("counts");
-    assert_eq!(met, [AbortCounts { active: 1, in_threads: 1, ..AbortCounts::default() }; 2]);
-    let [asked, deaf] =
-        ["asked", "deaf"].map(|of| serde_json::from_value::<Vec<Outcome<bool>>>(ended[of].clone()).expect("outcomes"));
-    assert!(asked[0].result.as_ref().is_err_and(|error| error.cause == Cause::Aborted), "{asked:?}");
-    assert_eq!((&ended["still_runs"], deaf[0].result.as_ref().ok()), (&true.into(), Some(&false)), "it came to its end");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod restart;
 mod scheduling;
 mod services;
 mod shared;
+mod stopped;
 mod volume;
 
 /// The client program of these tests.

@@ -1,6 +1,6 @@
 //! The workers of an engine: one for each program, started when it is needed, replaced when it is gone, stopped when its task is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context, Handler, Message};
 
@@ -23,6 +23,8 @@ pub(super) struct Seat {
     /// The program that it runs, kept in the cache meanwhile; `None` for the thread worker, which is one for all.
     program: Option<BlobPin>,
     worker: Worker,
+    /// It has started, so that what it is given it runs.
+    ready: bool,
 }
 
 #[derive(Message)]
@@ -54,6 +56,7 @@ impl EngineActor {
             reporting: if careful { Reporting::Careful } else { Reporting::Coalesced },
             shared,
         };
+        let limit = (dispatch.time_limit_ms > 0).then(|| Duration::from_millis(dispatch.time_limit_ms));
         let program = match (&self.setup, &dispatch.function.reference) {
             (WorkerSetup::Thread { .. }, _) => None,
             (WorkerSetup::Process, FunctionRef::Offset { bundle, .. }) => Some(*bundle),
@@ -70,8 +73,13 @@ impl EngineActor {
         match seat.worker.run(run) {
             Ok(()) => {
                 self.running_on = Some(seat.number);
+                let ready = seat.ready;
                 self.workers.push(seat);
                 self.gone = 0;
+                self.stopwatch.set(limit);
+                if ready {
+                    self.task_begins(context);
+                }
                 Ok(())
             }
             // It has died while it was idle, which is nobody's fault; another takes its place.
@@ -99,7 +107,7 @@ impl EngineActor {
         let (number, sink) = self.sink(context);
         let worker =
             Worker::thread(bundle, tasks, values, sink).map_err(|error| format!("no thread could be started: {error}"))?;
-        self.seat(Seat { number, program: None, worker });
+        self.seat(Seat { number, program: None, worker, ready: true });
         self.run_piece(context);
         Ok(())
     }
@@ -118,7 +126,7 @@ impl EngineActor {
                 let (number, sink) = self.sink(context);
                 let worker = Worker::process(&blob.path, bundle, sink)
                     .map_err(|error| format!("the program cannot be started on this machine: {error}"))?;
-                self.seat(Seat { number, program: Some(blob), worker });
+                self.seat(Seat { number, program: Some(blob), worker, ready: false });
             }
         }
         Ok(())
@@ -142,6 +150,13 @@ impl EngineActor {
     pub(super) fn running_worker(&self) -> Option<&Worker> {
         let number = self.running_on?;
         self.workers.iter().find(|seat| seat.number == number).map(|seat| &seat.worker)
+    }
+
+    fn worker_ready(&mut self, number: u64, context: &mut Context<Self>) {
+        self.workers.iter_mut().filter(|seat| seat.number == number).for_each(|seat| seat.ready = true);
+        if self.running_on == Some(number) {
+            self.task_begins(context);
+        }
     }
 
     /// A worker has ended by itself. An idle one is merely gone.
@@ -194,6 +209,7 @@ impl Handler<FromWorker> for EngineActor {
 
     fn handle(&mut self, FromWorker { number, event }: FromWorker, context: &mut Context<Self>) {
         match event {
+            WorkerEvent::Ready => self.worker_ready(number, context),
             WorkerEvent::Exited(exited) => self.worker_exited(number, &exited, context),
             // Of a worker that was given up.
             WorkerEvent::Report(_) if self.running_on != Some(number) => {}
@@ -205,6 +221,7 @@ impl Handler<FromWorker> for EngineActor {
                         self.running_on = None;
                         self.run_piece(context);
                     } else {
+                        self.task_begins(context);
                         self.stop_if_due(context);
                     }
                 }

@@ -8,7 +8,17 @@ fn dispatch(batch: u64, first: u32, count: u32) -> Dispatch {
     let reference = FunctionRef::Named { name: "f".into() };
     let function = Function { reference, name: "f".into() };
     let (engine, job) = (EngineId(1), JobId::from_u128(1));
-    Dispatch { engine, batch: BatchId(batch), job, first, attempt: 1, function, arguments: arguments.build(), shared: None }
+    Dispatch {
+        engine,
+        batch: BatchId(batch),
+        job,
+        first,
+        attempt: 1,
+        function,
+        arguments: arguments.build(),
+        shared: None,
+        time_limit_ms: 0,
+    }
 }
 
 fn values(count: u32) -> Outcomes {
@@ -258,4 +268,17 @@ fn a_task_whose_worker_is_killed_from_outside_is_tried_again() {
         assert!(matches!(slot.step(&mut reports), Step::Run { first: 1, count: 1, .. }) && reports.is_empty());
     }
     assert!(!slot.worker_killed(), "it may be the reason");
+}
+
+#[test]
+fn a_task_that_takes_too_long_costs_itself_only() {
+    let mut slot = running(5);
+    slot.progressed(BatchId(1), 0, values(2)).expect("it is about what runs");
+    assert_eq!(slot.next_task(), Some((BatchId(1), 2)));
+    let mut reports = Vec::new();
+    slot.overran(Duration::from_secs(3), &mut reports);
+    let [report] = &reports[..] else { panic!("{reports:?}") };
+    assert_eq!((report.first, report.outcomes.len(), report.outcomes.busy_us()), (2, 1, 3_000_000));
+    assert_eq!(report.outcomes.failure(0), Some(&Cause::TimeLimit { limit_ms: 3000, ran_ms: None }));
+    assert!(matches!(slot.step(&mut reports), Step::Run { first: 3, count: 2, careful: false }));
 }

@@ -6,6 +6,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use super::Run;
@@ -23,21 +24,32 @@ const CANCELLED_RANGES_MAX: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Control {
     batches: Mutex<Vec<Batch>>,
-    // Whether anything at all is cancelled, so that tasks need not take the lock in the usual case that nothing is.
-    any_cancelled: AtomicBool,
+    // Whether anything at all is cancelled or takes too long, so that tasks need not take the lock in the usual case that nothing is.
+    any_unwanted: AtomicBool,
 }
 
 /// A worker has as many batches as it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
+/// Why a task has no value although it came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It was told that it is cancelled, and may have given up.
+    Cancelled,
+    /// It took longer than that.
+    Overrun(Duration),
+}
+
 #[derive(Debug)]
 struct Batch {
     id: BatchId,
     tasks: Range<u64>,
     cancelled: Vec<Range<u64>>,
-    /// The last task that was told that it is cancelled.
+    /// The last task that was told that it is not wanted any more.
     told: Option<u32>,
+    /// The last task that has run for longer than it may, and how long that is.
+    overrun: Option<(u32, Duration)>,
 }
 
 impl Control {
@@ -56,6 +68,7 @@ impl Control {
             tasks: first..first + run.arguments.len() as u64,
             cancelled: Vec::new(),
             told: None,
+            overrun: None,
         });
         Ok(())
     }
@@ -67,7 +80,7 @@ impl Control {
         if let Some(at) = batches.iter().position(|b| b.id == batch) {
             batches.remove(at);
         }
-        self.any_cancelled.store(batches.iter().any(|b| !b.cancelled.is_empty()), Ordering::Release);
+        self.any_unwanted.store(batches.iter().any(|b| !b.cancelled.is_empty() || b.overrun.is_some()), Ordering::Release);
     }
 
     /// Cancels tasks. Whether those that have not begun will be skipped.
@@ -77,7 +90,7 @@ impl Control {
         let range = first..first + u64::from(count);
         let pieces = batches.iter_mut().filter(|b| b.id == batch);
         let done = pieces.map(|piece| piece.cancel(range.clone())).fold(false, |done, cancelled| done | cancelled);
-        self.any_cancelled.fetch_or(done, Ordering::Release);
+        self.any_unwanted.fetch_or(done, Ordering::Release);
         done
     }
 
@@ -85,27 +98,45 @@ impl Control {
     pub(super) fn cancel_all(&self) {
         let mut batches = self.lock();
         batches.iter_mut().for_each(|batch| batch.cancelled = vec![batch.tasks.clone()]);
-        self.any_cancelled.store(!batches.is_empty(), Ordering::Release);
+        self.any_unwanted.store(!batches.is_empty(), Ordering::Release);
     }
 
     /// Whether a task is cancelled.
     pub(super) fn is_cancelled(&self, batch: BatchId, index: u32) -> bool {
-        self.any_cancelled.load(Ordering::Acquire)
-            && self.lock().iter().any(|b| b.id == batch && b.cancelled.iter().any(|range| range.contains(&u64::from(index))))
+        self.any_unwanted.load(Ordering::Acquire) && self.lock().iter().any(|b| b.id == batch && b.is_cancelled(index))
     }
 
-    /// As [`Control::is_cancelled`], for a running task, which will act on it.
-    pub(super) fn tell(&self, batch: BatchId, index: u32) -> bool {
-        let cancelled = self.is_cancelled(batch, index);
-        if cancelled && let Some(batch) = self.lock().iter_mut().find(|b| b.id == batch) {
-            batch.told = Some(index);
+    /// A task has run for longer than it may.
+    pub(super) fn overrun(&self, batch: BatchId, index: u32, limit: Duration) {
+        let mut batches = self.lock();
+        let piece = batches.iter_mut().find(|b| b.id == batch && b.tasks.contains(&u64::from(index)));
+        if let Some(piece) = piece {
+            piece.overrun = Some((index, limit));
+            self.any_unwanted.store(true, Ordering::Release);
         }
-        cancelled
     }
 
-    /// Whether a task was told that it is cancelled.
-    pub(super) fn was_told(&self, batch: BatchId, index: u32) -> bool {
-        self.any_cancelled.load(Ordering::Acquire) && self.lock().iter().any(|b| b.id == batch && b.told == Some(index))
+    /// Whether a running task is not wanted any more, for the task itself, which will act on it.
+    pub(super) fn tell(&self, batch: BatchId, index: u32) -> bool {
+        self.any_unwanted.load(Ordering::Acquire)
+            && self.lock().iter_mut().filter(|b| b.id == batch).any(|b| {
+                let unwanted = b.is_cancelled(index) || b.has_overrun(index).is_some();
+                if unwanted {
+                    b.told = Some(index);
+                }
+                unwanted
+            })
+    }
+
+    /// Why a task that has just ended has no value, whatever it returned: it has taken too long, or was told that it is cancelled.
+    pub(super) fn verdict(&self, batch: BatchId, index: u32) -> Option<Verdict> {
+        if !self.any_unwanted.load(Ordering::Acquire) {
+            return None;
+        }
+        self.lock().iter().filter(|b| b.id == batch).find_map(|b| match b.has_overrun(index) {
+            Some(limit) => Some(Verdict::Overrun(limit)),
+            None => (b.told == Some(index)).then_some(Verdict::Cancelled),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Batch>> {
@@ -115,6 +146,14 @@ impl Control {
 }
 
 impl Batch {
+    fn is_cancelled(&self, index: u32) -> bool {
+        self.cancelled.iter().any(|range| range.contains(&u64::from(index)))
+    }
+
+    fn has_overrun(&self, index: u32) -> Option<Duration> {
+        self.overrun.filter(|(overrun, _)| *overrun == index).map(|(_, limit)| limit)
+    }
+
     fn cancel(&mut self, range: Range<u64>) -> bool {
         let mut range = range.start.max(self.tasks.start)..range.end.min(self.tasks.end);
         if range.is_empty() {
@@ -179,10 +218,26 @@ mod tests {
         control.begin(&idle(1, 0, 5)).unwrap();
         assert!(!control.tell(BatchId(1), 2));
         control.cancel(BatchId(1), 2, 2);
-        assert!(!control.was_told(BatchId(1), 2), "it has not asked since");
+        let verdict = |index| control.verdict(BatchId(1), index);
+        assert_eq!(verdict(2), None, "it has not asked since");
         assert!(control.tell(BatchId(1), 2) && !control.tell(BatchId(1), 4));
-        assert!(control.was_told(BatchId(1), 2) && !control.was_told(BatchId(1), 3));
-        assert!(control.tell(BatchId(1), 3) && control.was_told(BatchId(1), 3));
+        assert_eq!((verdict(2), verdict(3)), (Some(Verdict::Cancelled), None));
+        assert!(control.tell(BatchId(1), 3) && verdict(3) == Some(Verdict::Cancelled));
+    }
+
+    #[test]
+    fn a_task_that_has_overrun_is_told_and_judged_in_any_case() {
+        let control = Control::default();
+        control.begin(&idle(1, 0, 5)).unwrap();
+        let limit = Duration::from_secs(1);
+        control.overrun(BatchId(1), 9, limit);
+        control.overrun(BatchId(2), 1, limit);
+        assert!((0..9).all(|index| !control.tell(BatchId(1), index)));
+        control.overrun(BatchId(1), 1, limit);
+        assert!(control.tell(BatchId(1), 1) && !control.tell(BatchId(1), 2) && !control.is_cancelled(BatchId(1), 1));
+        assert_eq!(control.verdict(BatchId(1), 1), Some(Verdict::Overrun(limit)));
+        control.end(BatchId(1));
+        assert_eq!(control.verdict(BatchId(1), 1), None);
     }
 
     #[test]

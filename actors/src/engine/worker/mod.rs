@@ -34,7 +34,7 @@ mod runner;
 mod serve;
 mod thread;
 
-use std::{fmt, io, path::Path, process::Command, sync::Arc};
+use std::{fmt, io, path::Path, process::Command, sync::Arc, time::Duration};
 
 pub use context::TaskContext;
 pub use namespace::{Namespace, NamespaceError};
@@ -57,6 +57,8 @@ pub(crate) type EventSink = Arc<dyn Fn(WorkerEvent) + Send + Sync>;
 /// What a worker has to say.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum WorkerEvent {
+    /// A process has started, and runs what it is given. A thread is ready from the first and does not say so.
+    Ready,
     /// Tasks have ended. The reports of a batch come in order and without gaps; what a process reports is only as
     /// trustworthy as the code that it runs, so check that it belongs to a batch that the worker has.
     Report(Report),
@@ -163,6 +165,15 @@ impl Worker {
         match &self.kind {
             Kind::Process(_) => false,
             Kind::Thread(worker) => worker.cancel(batch, first, count),
+        }
+    }
+
+    /// A task has run for longer than it may. A thread is told, and reports it with that cause once it ends; a process must be
+    /// stopped instead.
+    pub(crate) fn overrun(&self, batch: BatchId, index: u32, limit: Duration) {
+        match &self.kind {
+            Kind::Process(_) => {}
+            Kind::Thread(worker) => worker.overrun(batch, index, limit),
         }
     }
 

@@ -146,6 +146,9 @@ async fn send<M: Message>(writer: &mut OwnedWriteHalf, message: &M) -> io::Resul
 /// Hands on reports until the process is gone.
 async fn listen(mut reader: Reader, guard: &KillOnDrop, demise: oneshot::Receiver<Demise>, sink: &EventSink) -> WorkerExited {
     let not_ready = await_ready(&mut reader).await.err();
+    if not_ready.is_none() {
+        sink(WorkerEvent::Ready);
+    }
     let mut fault = None;
     while not_ready.is_none() {
         match reader.next::<Report>().await {

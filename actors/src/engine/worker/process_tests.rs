@@ -69,8 +69,14 @@ impl Desk {
         Self::of(program("be_a_worker"))
     }
 
+    /// What comes, but for that it has started.
     async fn event(&mut self) -> WorkerEvent {
-        tokio::time::timeout(LONG, self.events.recv()).await.expect("an event in time").expect("an event")
+        loop {
+            let event = tokio::time::timeout(LONG, self.events.recv()).await.expect("an event in time").expect("an event");
+            if event != WorkerEvent::Ready {
+                return event;
+            }
+        }
     }
 
     async fn reports(&mut self, tasks: usize) -> Vec<Report> {
@@ -78,7 +84,7 @@ impl Desk {
         while reports.iter().map(|report| report.outcomes.len()).sum::<usize>() < tasks {
             match self.event().await {
                 WorkerEvent::Report(report) => reports.push(report),
-                WorkerEvent::Exited(exited) => panic!("{exited:?} after {reports:?}"),
+                other => panic!("{other:?} after {reports:?}"),
             }
         }
         reports
@@ -89,6 +95,7 @@ impl Desk {
         let mut reports = Vec::new();
         loop {
             match self.event().await {
+                WorkerEvent::Ready => {}
                 WorkerEvent::Report(report) => reports.push(report),
                 WorkerEvent::Exited(exited) => {
                     tokio::task::yield_now().await;

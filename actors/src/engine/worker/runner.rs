@@ -6,7 +6,7 @@ use super::{
     Run,
     capture::{Capture, Look},
     context::{Surroundings, TaskContext},
-    control::Control,
+    control::{Control, Verdict},
     namespace::Namespace,
     outbox::{Ended, Outbox, Pushed, ReportSink},
     panics::{self, Noise},
@@ -79,7 +79,11 @@ impl<S: ReportSink> Runner<S> {
                     TaskContext::begin(run, MessageId { job: run.job, index });
                     let value = &mut self.value;
                     let result = panics::catch(self.noise, || callable(&shared, argument, value));
-                    if control.was_told(run.batch, index) { Err(Cause::Aborted) } else { result }
+                    match control.verdict(run.batch, index) {
+                        None => result,
+                        Some(Verdict::Cancelled) => Err(Cause::Aborted),
+                        Some(Verdict::Overrun(limit)) => Err(Cause::time_limit(limit, Some(start.elapsed()))),
+                    }
                 }
             };
             if self.capture.is_some() {

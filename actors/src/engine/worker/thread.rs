@@ -8,6 +8,7 @@ use std::{
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use super::{
@@ -73,6 +74,11 @@ impl ThreadWorker {
     /// See [`Worker::cancel`](super::Worker::cancel).
     pub(super) fn cancel(&self, batch: BatchId, first: u32, count: u32) -> bool {
         self.control.cancel(batch, first, count)
+    }
+
+    /// See [`Worker::overrun`](super::Worker::overrun).
+    pub(super) fn overrun(&self, batch: BatchId, index: u32, limit: Duration) {
+        self.control.overrun(batch, index, limit);
     }
 }
 

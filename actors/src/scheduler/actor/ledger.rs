@@ -50,6 +50,8 @@ pub(crate) struct Job {
     pub function: Function,
     /// The value that its tasks share.
     pub shared: Option<BlobHash>,
+    /// How long each task may run, in milliseconds; 0 lets it run for as long as it likes.
+    pub time_limit_ms: u64,
     pub arguments: Arguments,
     submitted: u32,
     closed: bool,
@@ -324,6 +326,7 @@ impl Job {
             owner,
             function: header.function.clone(),
             shared: header.shared,
+            time_limit_ms: header.options.time_limit_ms,
             arguments: Arguments::default(),
             submitted: 0,
             closed: false,

@@ -21,6 +21,7 @@ fn causes(bytes: usize) -> Vec<Cause> {
         Cause::EngineLost { detail: text(1) },
         Cause::Poisoned { losses: u32::MAX },
         Cause::Aborted,
+        Cause::TimeLimit { limit_ms: u64::MAX, ran_ms: Some(u64::MAX) },
         Cause::Evicted,
         Cause::Damaged { detail: text(1) },
     ]

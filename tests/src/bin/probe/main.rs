@@ -9,6 +9,7 @@ mod namespace;
 mod schedule;
 mod service;
 mod shared;
+mod stopped;
 mod work;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -54,8 +55,10 @@ fn run(options: &Options) -> Result<()> {
         "submit" => work::submit(options),
         "order" => work::order(options),
         "abort" => work::abort(options),
-        "abort-million" => work::abort_million(options),
-        "abort-thread" => work::abort_thread(),
+        "abort-million" => stopped::abort_million(options),
+        "abort-thread" => stopped::abort_thread(),
+        "time-limit" => stopped::time_limit(options),
+        "time-limit-thread" => stopped::time_limit_thread(),
         "direct" => work::direct(options),
         "await-end" => work::await_end(options),
         "timeouts" => work::timeouts(options),

@@ -1,12 +1,11 @@
 //! Programs that submit tasks which go well.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use engineroom::{Cause, Client, Cluster, Error, Result, TaskContext};
+use engineroom::{Client, Error, Result};
 use engineroom_tests::{SOON, outcomes};
 use serde_json::json;
 
@@ -110,59 +109,6 @@ pub fn abort(options: &Options) -> Result<()> {
     let counts = naps.abort()?;
     println!("aborted {} queued and {} active", counts.queued, counts.active);
     print(&outcomes(naps)?);
-    Ok(())
-}
-
-/// `abort-million TASKS`: tasks of an hour for one engine, and one task for it that waits behind them. Prints what was met when they
-/// were aborted, how long the answer took, what became of how many of them, and which engine ran the one that waited.
-pub fn abort_million(options: &Options) -> Result<()> {
-    let tasks = options.number(1);
-    let client = options.client()?;
-    let engine = client.engine_ids();
-    let hours = client.load_balanced_view().map(nap, (0..tasks).map(|number| (number, 3_600_000)));
-    client.flush(SOON)?;
-    let mut next = client.direct_view_on(&engine)?.map(nap, [(3, 0)]);
-    while client.status()?.engines.iter().all(|engine| engine.tasks == 0) {
-        thread::sleep(SLICE);
-    }
-    let began = Instant::now();
-    let met = hours.abort()?;
-    let took_ms = began.elapsed().as_millis();
-    let ran_on = next.metadata()?[0].engine.map(|engine| engine.0);
-    let freed_ms = began.elapsed().as_millis();
-    let again = hours.abort()?;
-    let aborted =
-        hours.results()?.iter().filter(|ended| ended.as_ref().is_err_and(|error| error.cause == Cause::Aborted)).count();
-    print(&json!({
-        "met": met, "again": again, "aborted": aborted, "ran_on": ran_on, "took_ms": took_ms, "freed_ms": freed_ms,
-    }));
-    Ok(())
-}
-
-/// `abort-thread`: one task that asks whether it is cancelled and one that does not, in threads of this process, aborted while they
-/// run. Prints what was met and what became of them.
-pub fn abort_thread() -> Result<()> {
-    static RUNNING: AtomicU32 = AtomicU32::new(0);
-    static GO_ON: AtomicBool = AtomicBool::new(true);
-    let task = |asks: bool| {
-        let task = TaskContext::current().expect("this is a task");
-        RUNNING.fetch_add(1, Ordering::SeqCst);
-        while GO_ON.load(Ordering::SeqCst) && !(asks && task.is_cancelled()) {
-            thread::sleep(Duration::from_millis(1));
-        }
-        asks
-    };
-    let client = Cluster::local(2)?.client()?;
-    let view = client.direct_view()?;
-    let (asking, deaf) = (view.map(task, [true]), client.direct_view_on(&view.targets()[1..])?.map(task, [false]));
-    while RUNNING.load(Ordering::SeqCst) < 2 {
-        thread::sleep(Duration::from_millis(1));
-    }
-    let met = [asking.abort()?, deaf.abort()?];
-    let asked = outcomes(asking)?;
-    let still_runs = !deaf.ready();
-    GO_ON.store(false, Ordering::SeqCst);
-    print(&json!({ "met": met, "asked": asked, "still_runs": still_runs, "deaf": outcomes(deaf)? }));
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-use std::sync::{
-    Mutex,
-    mpsc::{Receiver, Sender, channel},
+use std::{
+    sync::{
+        Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::Duration,
 };
 
 use super::*;
@@ -26,7 +29,7 @@ fn reports(events: &Receiver<WorkerEvent>, tasks: usize) -> Vec<Report> {
     while reports.iter().map(|report| report.outcomes.len()).sum::<usize>() < tasks {
         match events.recv().unwrap() {
             WorkerEvent::Report(report) => reports.push(report),
-            WorkerEvent::Exited(exited) => panic!("{exited}"),
+            other => panic!("{other:?}"),
         }
     }
     reports
@@ -126,6 +129,20 @@ fn a_running_task_that_is_told_that_it_is_cancelled_ends_as_aborted() {
     began.recv().unwrap();
     assert!(worker.cancel(BatchId(1), 0, 1));
     assert_eq!(results::<u32>(&reports(&events, 1)), [Err(Cause::Aborted)]);
+}
+
+#[test]
+fn a_task_that_has_overrun_its_time_says_so_whatever_it_returns() {
+    let (tasks, began, go) = gated();
+    let (worker, events) = worker(tasks);
+    worker.run(batch(1, Function::named("gated"), [7_u32, 8])).unwrap();
+    began.recv().unwrap();
+    worker.overrun(BatchId(1), 0, Duration::from_millis(5));
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    let all = results::<u32>(&reports(&events, 2));
+    assert!(matches!(all[0], Err(Cause::TimeLimit { limit_ms: 5, ran_ms: Some(_) })), "{all:?}");
+    assert_eq!(all[1], Ok(8));
 }
 
 #[test]
