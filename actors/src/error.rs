@@ -9,7 +9,7 @@ use crate::code::{BundleError, FunctionError};
 use crate::controller::ControllerError;
 use crate::engine::EngineError;
 use crate::profile::ProfileError;
-use crate::task::{JobId, TaskError};
+use crate::task::{EngineId, JobId, TaskError};
 
 /// The result of an operation on a cluster.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -71,6 +71,17 @@ pub enum Error {
     /// The direct view has no engines.
     #[error("there are no engines: start some with `node --role engine`, or wait for them with wait_for_engines")]
     NoEngines,
+    /// An engine has not done what it was asked for.
+    #[error("engine {engine}: {text}")]
+    Engine {
+        /// The engine.
+        engine: EngineId,
+        /// Why.
+        text: String,
+    },
+    /// The controller does not let this client do that; the text says why, and what to do.
+    #[error("the controller refuses: {0}")]
+    NotAllowed(String),
     /// A request to the controller has no answer.
     #[error("the controller gave no answer: {0}")]
     NoAnswer(String),

@@ -438,6 +438,32 @@ pub(crate) struct StopTasks {
 }
 remote_message!(StopTasks, "stop-tasks", ());
 
+/// What is to be done to an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum EngineOrder {
+    /// Send its worker processes the signal with this number.
+    Signal(i32),
+    /// Replace its worker processes; what runs is begun anew.
+    Restart,
+    /// Finish what has begun, and leave.
+    Shutdown,
+}
+
+/// Client to scheduler: do that to these engines. Answers for each of them, in their order, why it was not done.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ControlEngines {
+    pub engines: Vec<EngineId>,
+    pub order: EngineOrder,
+}
+remote_message!(ControlEngines, "control-engines", Result<Vec<Result<(), String>>, String>);
+
+/// Scheduler to engine: do that.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ControlEngine {
+    pub order: EngineOrder,
+}
+remote_message!(ControlEngine, "control-engine", Result<(), String>);
+
 /// Engine to scheduler: these tasks have ended. The answer says that their outcomes are kept, or no longer wanted.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {

@@ -46,6 +46,11 @@ pub(crate) trait Life {
         None
     }
 
+    /// Whether it has done what it was for, and is to be ended.
+    fn is_done(&self) -> bool {
+        false
+    }
+
     /// Ends it in order, within this time. An error says what was left unfinished.
     fn shutdown(self: Box<Self>, deadline: Duration) -> Result<(), String>;
 }
@@ -101,6 +106,9 @@ async fn supervise(
                     Ok(()) => return drop(drained.send(node.shutdown(DRAIN_DEADLINE).map_err(Failure::internal))),
                     Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {}
+                }
+                if node.is_done() {
+                    return drop(drained.send(node.shutdown(DRAIN_DEADLINE).map_err(Failure::internal)));
                 }
                 if let Some(failure) = node.cut_off() {
                     // What is left unfinished is of no use to anybody; the reason is what matters.

@@ -2,6 +2,7 @@
 
 mod actor;
 mod async_result;
+mod engines;
 mod feed;
 mod job;
 mod lazy;

@@ -30,8 +30,9 @@ use crate::profile::{Profile, ProfileError};
 use crate::results::{MemoryLimits, Restored, ResultStore, Retention, Settle, Store, StoreError};
 use crate::scheduler::{Leaving, LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
 use crate::wire::{
-    Abort, AwaitEnd, BLOBS, BlobPart, Draining, FetchBlob, FetchTasks, OfferBlob, Purge, PurgeOlder, QueryCluster, QueryStatus,
-    QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, WatchEngines, store_actor,
+    Abort, AwaitEnd, BLOBS, BlobPart, ControlEngines, Draining, FetchBlob, FetchTasks, OfferBlob, Purge, PurgeOlder,
+    QueryCluster, QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken,
+    WatchEngines, store_actor,
 };
 
 /// How many bytes of programs and shared values a controller keeps on disk; the least recently used go first.
@@ -307,6 +308,8 @@ fn registry() -> Result<Registry, StartError> {
         .message::<SchedulerActor, Abort>(CLIENT)?
         .message::<SchedulerActor, QueryCluster>(CLIENT)?
         .message::<SchedulerActor, WatchEngines>(CLIENT)?
+        // More than by the role it is judged by what is at stake: see `scheduler/actor/control.rs`.
+        .message::<SchedulerActor, ControlEngines>(CLIENT)?
         .message::<ResultStore, Subscribe>(CLIENT)?
         .message::<ResultStore, Taken>(CLIENT)?
         .message::<ResultStore, QueryStatus>(CLIENT)?
@@ -347,6 +350,6 @@ mod tests {
 
     #[test]
     fn every_message_is_registered_once() {
-        assert_eq!(registry().unwrap().table().len(), 19);
+        assert_eq!(registry().unwrap().table().len(), 20);
     }
 }

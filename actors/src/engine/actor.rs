@@ -1,6 +1,7 @@
 //! The engine actor: one execution slot. Carries batches to its worker and outcomes back, as its [`Slot`] says.
 
 mod limits;
+mod orders;
 mod reports;
 mod workers;
 
@@ -66,6 +67,8 @@ pub(crate) struct EngineActor {
     /// A report that travels as bulk is under way: nothing may overtake it.
     bulk_under_way: bool,
     idle_waiters: Vec<oneshot::Sender<()>>,
+    /// A client wants it to end when it has nothing to do.
+    leaving: bool,
 }
 
 /// A blob without which the running batch cannot go on.
@@ -136,6 +139,7 @@ impl EngineActor {
             id: None,
             bulk_under_way: false,
             idle_waiters: Vec::new(),
+            leaving: false,
         }
     }
 
@@ -151,6 +155,7 @@ impl EngineActor {
                 let _ = waiter.send(());
             }
         }
+        self.leave_if_idle(context);
     }
 
     /// Gives the worker the next piece of the running batch, or ends the batch.
@@ -227,6 +232,7 @@ impl Handler<Resume> for EngineActor {
             return;
         }
         (self.resumed, self.id) = (true, Some(engine));
+        self.say_that_it_leaves();
         let mut stop = false;
         for batch in self.holdings.resume(engine, &kept) {
             stop |= self.slot.drop_batch(batch);

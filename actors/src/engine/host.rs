@@ -59,6 +59,8 @@ pub(crate) struct EngineHost {
     parked: Vec<BlobHash>,
     /// The node is ending.
     draining: bool,
+    /// How many engines have ended, as clients wanted.
+    over: usize,
 }
 
 /// Where a node stands with its controller, for the program that started it.
@@ -78,6 +80,8 @@ pub(crate) struct RegistrationState {
     pub failure: Option<ConnectFailure>,
     /// The controller refuses this node's engines.
     pub refused: Option<String>,
+    /// All engines have ended, as clients wanted.
+    pub is_over: bool,
 }
 
 impl Registration {
@@ -143,6 +147,11 @@ impl From<String> for FetchError {
     }
 }
 
+/// An engine has ended, as a client wanted.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EngineOver;
+
 /// Takes nothing new; `idle` hears when all engines have finished and everything is acknowledged.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -168,6 +177,7 @@ impl EngineHost {
             fetching: HashMap::new(),
             parked: Vec::new(),
             draining: false,
+            over: 0,
         }
     }
 
@@ -284,7 +294,10 @@ impl Handler<Answered> for EngineHost {
                     engine.addr().do_send(Resume { link: link.id(), engine: *id, kept: kept.clone() });
                 }
                 (self.ids, self.former) = (ids.clone(), ids.clone());
-                self.shared.update(|state| *state = RegistrationState { ids, was_taken: true, ..RegistrationState::default() });
+                self.shared.update(|state| {
+                    let is_over = state.is_over;
+                    *state = RegistrationState { ids, was_taken: true, is_over, ..RegistrationState::default() };
+                });
             }
             Err(refused) => {
                 tracing::error!("the controller does not take this node's engines: {refused}");
@@ -339,6 +352,16 @@ impl Handler<Fetched> for EngineHost {
         for engine in self.fetching.remove(&hash).unwrap_or_default() {
             engine.do_send(BlobReady { hash, blob: blob.clone() });
         }
+    }
+}
+
+impl Handler<EngineOver> for EngineHost {
+    type Result = ();
+
+    fn handle(&mut self, _: EngineOver, _: &mut Context<Self>) {
+        self.over += 1;
+        let is_over = self.over == self.engines.len();
+        self.shared.update(|state| state.is_over = is_over);
     }
 }
 

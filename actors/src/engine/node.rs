@@ -27,7 +27,7 @@ use super::{
 };
 use crate::code::{BlobCache, Bundle, BundleError, CacheError, SharedValues, Tasks};
 use crate::task::EngineId;
-use crate::wire::{Dispatch, Retract, StopTasks, engine_actor};
+use crate::wire::{ControlEngine, Dispatch, Retract, StopTasks, engine_actor};
 
 /// How many bytes of programs and shared values an engine node keeps on disk; the least recently used go first.
 const BLOBS_BYTES_MAX: u64 = 8 << 30;
@@ -204,6 +204,11 @@ impl EngineNode {
         self.node.is_running()
     }
 
+    /// Whether clients have [shut down](crate::Client::shutdown) all of its engines, so that it is of no use any more.
+    pub fn is_done(&self) -> bool {
+        self.registration.read().is_over
+    }
+
     /// Why the controller will never take this node again, if so: its certificate was revoked. It goes on living, without a
     /// link, until it is shut down.
     pub fn cut_off(&self) -> Option<EngineError> {
@@ -294,7 +299,8 @@ fn registry() -> Result<Registry, StartError> {
     registry
         .message::<EngineActor, Dispatch>(CONTROLLER)?
         .message::<EngineActor, Retract>(CONTROLLER)?
-        .message::<EngineActor, StopTasks>(CONTROLLER)?;
+        .message::<EngineActor, StopTasks>(CONTROLLER)?
+        .message::<EngineActor, ControlEngine>(CONTROLLER)?;
     Ok(registry)
 }
 

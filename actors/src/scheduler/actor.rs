@@ -6,6 +6,7 @@ mod announcements;
 mod arguments;
 mod clients;
 mod cluster_status;
+mod control;
 mod finished;
 pub(crate) mod ledger;
 mod needed;

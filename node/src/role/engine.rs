@@ -79,6 +79,10 @@ impl Life for EngineNode {
         EngineNode::cut_off(self).map(Failure::from)
     }
 
+    fn is_done(&self) -> bool {
+        EngineNode::is_done(self)
+    }
+
     fn shutdown(self: Box<Self>, deadline: Duration) -> Result<(), String> {
         let report = EngineNode::shutdown(*self, deadline);
         if report.finished { Ok(()) } else { Err(format!("the engine node: {report}")) }

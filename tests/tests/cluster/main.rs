@@ -7,6 +7,7 @@ mod chaos;
 mod clients;
 mod damage;
 mod disk;
+mod engines;
 mod failures;
 mod hostile;
 mod lifecycle;

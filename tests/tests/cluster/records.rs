@@ -38,7 +38,7 @@ fn submitted(lab: &Lab, tasks: u64) -> Vec<MessageId> {
     ids.iter().map(|id| id.parse().unwrap()).collect()
 }
 
-fn client_file(lab: &Lab, name: &str, options: &str) -> PathBuf {
+pub fn client_file(lab: &Lab, name: &str, options: &str) -> PathBuf {
     let file = lab.path().join(format!("{name}.json"));
     tool(lab, &format!("cert new client --name {name} --output {} {options}", file.display())).success();
     file

@@ -152,6 +152,11 @@ impl EngineActor {
         self.workers.iter().find(|seat| seat.number == number).map(|seat| &seat.worker)
     }
 
+    /// Sends a signal to all worker processes; how many there are.
+    pub(super) fn signal_workers(&self, signal: i32) -> usize {
+        self.workers.iter().filter(|seat| seat.worker.signal(signal)).count()
+    }
+
     fn worker_ready(&mut self, number: u64, context: &mut Context<Self>) {
         self.workers.iter_mut().filter(|seat| seat.number == number).for_each(|seat| seat.ready = true);
         if self.running_on == Some(number) {

@@ -73,6 +73,14 @@ impl Leash {
         }
     }
 
+    /// Sends a signal to the process and all that it has started; whether there is a process.
+    pub(super) fn signal(&self, signal: Signal) -> bool {
+        match *self.lock() {
+            Life::Alive(pid) => kill_process_group(pid, signal).is_ok(),
+            Life::Due | Life::Over => false,
+        }
+    }
+
     fn start(&self, command: &mut Command) -> io::Result<Option<Child>> {
         let mut life = self.lock();
         if *life == Life::Over {

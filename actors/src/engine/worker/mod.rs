@@ -168,6 +168,14 @@ impl Worker {
         }
     }
 
+    /// Sends its process a signal, and all that it has started; whether there is such a process and such a signal.
+    pub(crate) fn signal(&self, signal: i32) -> bool {
+        match &self.kind {
+            Kind::Process(worker) => worker.signal(signal),
+            Kind::Thread(_) => false,
+        }
+    }
+
     /// A task has run for longer than it may. A thread is told, and reports it with that cause once it ends; a process must be
     /// stopped instead.
     pub(crate) fn overrun(&self, batch: BatchId, index: u32, limit: Duration) {

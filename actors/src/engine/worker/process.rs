@@ -100,6 +100,11 @@ impl ProcessWorker {
         })
     }
 
+    /// See [`Worker::signal`](super::Worker::signal).
+    pub(super) fn signal(&self, signal: i32) -> bool {
+        Signal::from_named_raw(signal).is_some_and(|signal| self.leash.signal(signal))
+    }
+
     #[cfg(test)]
     /// See [`Worker::kill`](super::Worker::kill).
     pub(super) fn kill(&self) {

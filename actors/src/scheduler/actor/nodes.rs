@@ -21,7 +21,7 @@ use crate::wire::{Before, Draining, HeldBatch, Register, Registered, Report, Ret
 const ENGINES_PER_NODE_MAX: u32 = 4096;
 
 /// How many engines a controller has at most.
-const ENGINES_MAX: usize = 65_536;
+pub(super) const ENGINES_MAX: usize = 65_536;
 
 /// Where an engine is.
 pub(super) struct Seat {
@@ -55,6 +55,21 @@ impl SchedulerActor {
             self.seats.values().filter(|seat| !seat.draining).map(|seat| seat.info.clone()).collect();
         engines.sort_by_key(|info| info.id);
         engines
+    }
+
+    /// These engines take nothing new.
+    pub(super) fn drain(&mut self, engines: &[EngineId], context: &mut Context<Self>) {
+        let mut changed = false;
+        for engine in engines {
+            if let Some(seat) = self.seats.get_mut(engine) {
+                changed |= !std::mem::replace(&mut seat.draining, true);
+                self.core.engine_draining(*engine);
+            }
+        }
+        if changed {
+            self.carry_out(context);
+            self.announce_engines(context);
+        }
     }
 
     fn lose(&mut self, engines: &[EngineId], detail: &str, context: &mut Context<Self>) {
@@ -199,19 +214,8 @@ impl Handler<Remote<Draining>> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<Draining>, context: &mut Context<Self>) {
-        let mut changed = false;
-        for engine in remote.message.engines {
-            if self.is_of(engine, &remote.from)
-                && let Some(seat) = self.seats.get_mut(&engine)
-            {
-                changed |= !std::mem::replace(&mut seat.draining, true);
-                self.core.engine_draining(engine);
-            }
-        }
-        if changed {
-            self.carry_out(context);
-            self.announce_engines(context);
-        }
+        let own: Vec<EngineId> = remote.message.engines.into_iter().filter(|engine| self.is_of(*engine, &remote.from)).collect();
+        self.drain(&own, context);
         remote.reply.send(&());
     }
 }

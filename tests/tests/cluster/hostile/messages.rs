@@ -17,6 +17,7 @@ const OF_CLIENTS: &[(u32, &str)] = &[
     (SCHEDULER, "abort"),
     (SCHEDULER, "query-cluster"),
     (SCHEDULER, "watch-engines"),
+    (SCHEDULER, "control-engines"),
     (STORES, "subscribe"),
     (STORES, "taken"),
     (STORES, "query-status"),
