@@ -320,6 +320,26 @@ impl Run {
         }
     }
 
+    /// Whether one of its tasks has no value.
+    pub(crate) fn has_failed(&self) -> bool {
+        match &self.body {
+            RunBody::Ended(_) => self.count > 0,
+            RunBody::Ran(outcomes) => !outcomes.failures.is_empty(),
+        }
+    }
+
+    /// The first of its tasks within `first..end` that has no value.
+    pub(crate) fn first_failed_within(&self, first: u32, end: u32) -> Option<u32> {
+        let (start, stop) = (self.first.max(first), self.end().min(end));
+        match &self.body {
+            RunBody::Ended(_) => (start < stop).then_some(start),
+            RunBody::Ran(outcomes) => {
+                let mut failed = outcomes.failures.iter().map(|(at, _)| self.first + at);
+                failed.find(|index| (start..stop).contains(index))
+            }
+        }
+    }
+
     /// How many of its tasks within `first..end` have no value.
     pub(crate) fn failed_within(&self, first: u32, end: u32) -> u32 {
         let (start, stop) = (self.first.max(first), self.end().min(end));

@@ -13,7 +13,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
@@ -22,49 +21,15 @@ use super::{
     actor::{ANSWER_DEADLINE, AbortTasks, Flush},
     job::{Job, Notify},
     progress_bar,
-    received::Received,
+    shape::{All, Shape},
     stream::{AsCompleted, InOrder},
+    task_value::TaskValue,
     until,
     wait::block_until,
 };
-use crate::code::decode;
 use crate::error::{Error, Result};
-use crate::task::{Cause, EngineId, MessageId, TaskError, TaskOutput};
-use crate::wire::{AbortCounts, Run, RunBody};
-
-/// What a result consists of: many values, or one.
-pub trait Shape {
-    /// What [`AsyncResult::get`] gives for values of type `R`.
-    type Output<R>;
-
-    #[doc(hidden)]
-    fn collect<R>(values: Vec<R>) -> Self::Output<R>;
-}
-
-/// The results of many tasks, as a vector in the order of the inputs.
-#[derive(Debug)]
-pub enum All {}
-
-/// The result of one task.
-#[derive(Debug)]
-pub enum One {}
-
-impl Shape for All {
-    type Output<R> = Vec<R>;
-
-    fn collect<R>(values: Vec<R>) -> Vec<R> {
-        values
-    }
-}
-
-impl Shape for One {
-    type Output<R> = R;
-
-    fn collect<R>(mut values: Vec<R>) -> R {
-        // Made by `apply`, for exactly one task, whose value is there when this is called.
-        values.pop().expect("one task has one value")
-    }
-}
+use crate::task::{MessageId, TaskError};
+use crate::wire::AbortCounts;
 
 /// How far a set of tasks is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,32 +42,16 @@ pub struct Progress {
     pub failed: usize,
 }
 
-/// When and where one task ran.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskMetadata {
-    /// The task.
-    pub id: MessageId,
-    /// When the controller took it, by the controller's clock.
-    pub submitted: SystemTime,
-    /// When it started to run, by its engine's clock; `None` if it did not run.
-    pub started: Option<SystemTime>,
-    /// When it ended.
-    pub completed: Option<SystemTime>,
-    /// The engine that ran it last.
-    pub engine: Option<EngineId>,
-    /// How often it had been sent to an engine.
-    pub attempt: u32,
-    /// What it wrote to its standard output and error; with process workers only.
-    pub output: TaskOutput,
-}
-
 /// The results of tasks, which may not be there yet: to be waited for, awaited, or taken as they come.
 ///
 /// Dropping it does not abort the tasks; it only says that this program does not want their results any more.
 #[must_use = "the tasks run in any case, but their results are lost to this program"]
 pub struct AsyncResult<R, S = All> {
-    client: Client,
-    parts: Vec<Part>,
+    pub(super) client: Client,
+    pub(super) parts: Vec<Part>,
+    /// When the first of the tasks was submitted, by the clock of its client.
+    pub(super) submitted: SystemTime,
+    pub(super) at_failure: AtFailure,
     /// So many parts, from the first on, are known to be complete: results do not go away again.
     complete: AtomicUsize,
     waiting: bool,
@@ -110,31 +59,49 @@ pub struct AsyncResult<R, S = All> {
 }
 
 /// A run of tasks of one job.
-struct Part {
-    job: Arc<Job>,
-    first: u32,
-    end: u32,
-    read: bool,
+pub(super) struct Part {
+    pub job: Arc<Job>,
+    pub first: u32,
+    pub end: u32,
+    pub read: bool,
+}
+
+/// What a wait does when a task has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AtFailure {
+    /// It waits for the others.
+    GoOn,
+    /// It ends, and the others are aborted.
+    End,
 }
 
 impl<R, S> AsyncResult<R, S> {
     /// The tasks of a whole job, which no other handle has.
     pub(super) fn of_job(client: Client, job: Arc<Job>, count: u32) -> Self {
-        Self::new(client, vec![Part { job, first: 0, end: count, read: false }])
+        let submitted = job.id.made_at();
+        Self::new(client, vec![Part { job, first: 0, end: count, read: false }], submitted)
     }
 
     /// One task of a job that others share.
-    pub(super) fn of_task(client: Client, job: Arc<Job>, index: u32) -> Self {
-        Self::new(client, vec![Part { job, first: index, end: index + 1, read: false }])
+    pub(super) fn of_task(client: Client, job: Arc<Job>, index: u32, submitted: SystemTime) -> Self {
+        Self::new(client, vec![Part { job, first: index, end: index + 1, read: false }], submitted)
     }
 
     pub(super) fn of_parts(client: Client, parts: Vec<(Arc<Job>, u32, u32)>) -> Self {
         let part = |(job, first, count): (Arc<Job>, u32, u32)| Part { job, first, end: first.saturating_add(count), read: false };
-        Self::new(client, parts.into_iter().map(part).collect())
+        let parts: Vec<Part> = parts.into_iter().map(part).collect();
+        let submitted = parts.iter().map(|part| part.job.id.made_at()).min();
+        Self::new(client, parts, submitted.unwrap_or(UNIX_EPOCH))
     }
 
-    fn new(client: Client, parts: Vec<Part>) -> Self {
-        Self { client, parts, complete: AtomicUsize::new(0), waiting: false, _types: PhantomData }
+    pub(super) fn new(client: Client, parts: Vec<Part>, submitted: SystemTime) -> Self {
+        let (at_failure, complete) = (AtFailure::GoOn, AtomicUsize::new(0));
+        Self { client, parts, submitted, at_failure, complete, waiting: false, _types: PhantomData }
+    }
+
+    pub(super) fn at_failure(mut self, at_failure: AtFailure) -> Self {
+        self.at_failure = at_failure;
+        self
     }
 
     /// The ids of the tasks, in the order of the inputs. They can be stored, and their results asked for by another client.
@@ -176,7 +143,7 @@ impl<R, S> AsyncResult<R, S> {
     /// Blocks until all tasks have ended, or the time is over; says whether they have. `None` waits as long as it takes.
     ///
     /// # Errors
-    /// When the results will never come: the job is unknown, the controller is gone for good, the client was closed.
+    /// [`Error::Task`] after [`fail_fast`](Self::fail_fast), as soon as a task has failed. Otherwise when the results will never come: the job is unknown, the controller is gone for good, the client was closed.
     pub fn wait(&mut self, timeout: Option<Duration>) -> Result<bool> {
         self.begin_wait();
         match block_until(poll_fn(|context| self.poll_ready(context.waker())), until(timeout)) {
@@ -202,33 +169,28 @@ impl<R, S> AsyncResult<R, S> {
     /// # Errors
     /// When the controller cannot be asked.
     pub fn abort(&self) -> Result<AbortCounts> {
+        let asked: Vec<_> = self.parts.iter().map(|part| self.send_abort(part)).collect();
+        let deadline = until(Some(ANSWER_DEADLINE));
         let mut sum = AbortCounts::default();
-        for part in &self.parts {
-            let (answer, answered) = oneshot::channel();
-            let (number, job) = (part.job.number, part.job.id);
-            let count = part.end - part.first;
-            self.client.inner.actor.do_send(AbortTasks { number, job, first: part.first, count, answer });
-            let answered = block_until(answered, until(Some(ANSWER_DEADLINE)));
+        for answered in asked {
             let unanswered = || Error::NoAnswer(format!("no answer within {ANSWER_DEADLINE:?}"));
-            sum += answered.ok_or_else(unanswered)?.unwrap_or(Err(Error::Closed))?;
+            sum += block_until(answered, deadline).ok_or_else(unanswered)?.unwrap_or(Err(Error::Closed))?;
         }
         Ok(sum)
     }
 
-    /// When and where each task ran, in the order of the inputs. Blocks until all have ended.
-    ///
-    /// # Errors
-    /// As [`AsyncResult::wait`].
-    pub fn metadata(&mut self) -> Result<Vec<TaskMetadata>> {
-        self.wait(None)?;
-        let of_task = |part: &Part, index: u32| {
-            let id = MessageId { job: part.job.id, index };
-            part.job.inspect(|received| received.find(index).map(|(run, offset)| metadata(id, run, offset)))
-        };
-        Ok(self.parts.iter().flat_map(|part| (part.first..part.end).filter_map(move |index| of_task(part, index))).collect())
+    /// Has the tasks of a part aborted; what that met comes later.
+    pub(super) fn send_abort(&self, part: &Part) -> oneshot::Receiver<Result<AbortCounts>> {
+        let (answer, answered) = oneshot::channel();
+        let (number, job, count) = (part.job.number, part.job.id, part.end - part.first);
+        self.client.inner.actor.do_send(AbortTasks { number, job, first: part.first, count, answer });
+        answered
     }
 
     pub(super) fn poll_ready(&self, waker: &Waker) -> Poll<Result<()>> {
+        if self.at_failure == AtFailure::End {
+            return self.poll_well(waker);
+        }
         for (place, part) in self.parts.iter().enumerate().skip(self.complete.load(Ordering::Relaxed)) {
             if part.first < part.end {
                 match part.job.poll_complete(part.first, part.end, waker) {
@@ -246,6 +208,14 @@ impl<R, S> AsyncResult<R, S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Gives the parts away; nobody waits here any more.
+    pub(super) fn take_parts(&mut self) -> Vec<Part> {
+        if std::mem::take(&mut self.waiting) {
+            self.parts.iter().for_each(|part| part.job.end_wait());
+        }
+        std::mem::take(&mut self.parts)
+    }
+
     pub(super) fn begin_wait(&mut self) {
         if !std::mem::replace(&mut self.waiting, true) {
             for part in &self.parts {
@@ -255,7 +225,7 @@ impl<R, S> AsyncResult<R, S> {
     }
 
     /// What is held unread must not keep the rest from coming to one who asks for it again and again.
-    fn open_windows(&self) {
+    pub(super) fn open_windows(&self) {
         for part in &self.parts {
             notify(&self.client, &part.job, part.job.open_window());
         }
@@ -391,54 +361,4 @@ pub(super) fn notify(client: &Client, job: &Job, notify: Notify) {
     if notify == Notify::Actor {
         client.inner.actor.do_send(Flush(job.number));
     }
-}
-
-/// The result of one task, not decoded yet: decoding takes what time it takes, and the job's lock is not held meanwhile.
-pub(super) struct TaskValue {
-    engine: Option<EngineId>,
-    attempt: u32,
-    value: Result<Bytes, Cause>,
-}
-
-impl TaskValue {
-    /// The result of a task, if it has come.
-    pub(super) fn find(received: &Received, index: u32) -> Option<Self> {
-        let (run, offset) = received.find(index)?;
-        let value = match &run.body {
-            RunBody::Ended(cause) => Err(cause.clone()),
-            RunBody::Ran(outcomes) => match outcomes.failure(offset) {
-                Some(cause) => Err(cause.clone()),
-                None => Ok(outcomes.values.share(offset as usize).unwrap_or_default()),
-            },
-        };
-        Some(Self { engine: run.engine, attempt: run.attempt, value })
-    }
-
-    /// The value or error of the task. The outer error is that its bytes are no `R`.
-    pub(super) fn decode<R: DeserializeOwned>(self, id: MessageId) -> Result<Result<R, TaskError>> {
-        match self.value {
-            Err(cause) => Ok(Err(TaskError { id, engine: self.engine, attempt: self.attempt, cause })),
-            Ok(bytes) => {
-                let wrong = |text| Error::WrongType { id, expected: std::any::type_name::<R>(), text };
-                decode(&bytes).map(Ok).map_err(|error| wrong(error.to_string()))
-            }
-        }
-    }
-}
-
-fn metadata(id: MessageId, run: &Run, offset: u32) -> TaskMetadata {
-    let at = |us: u64| UNIX_EPOCH + Duration::from_micros(us);
-    let (mut started, mut completed, mut output) = (None, None, TaskOutput::default());
-    if let RunBody::Ran(outcomes) = &run.body {
-        if let Some(timing) = outcomes.timings.get(offset as usize).filter(|_| outcomes.epoch_us > 0) {
-            let start = outcomes.epoch_us + u64::from(timing.start_us);
-            started = Some(at(start));
-            completed = Some(at(start + u64::from(timing.busy_us)));
-        }
-        if let Ok(place) = outcomes.output.binary_search_by_key(&offset, |(at, _)| *at) {
-            output = outcomes.output[place].1.clone();
-        }
-    }
-    let (submitted, engine, attempt) = (at(run.submitted_us), run.engine, run.attempt);
-    TaskMetadata { id, submitted, started, completed, engine, attempt, output }
 }

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
     value::SharedValue,
 };
 use crate::error::Error;
-use crate::task::JobId;
+use crate::task::{EngineId, JobId};
 use crate::wire::{JobHeader, Run};
 
 /// How many bytes of results of one job may be under way to a program that does not read them yet.
@@ -26,6 +27,10 @@ pub(crate) struct Job {
     pub id: JobId,
     /// This client's number for it, and for its subscription.
     pub number: u64,
+    /// For a direct view: which engines, and how many consecutive tasks each has.
+    pub placement: Vec<(EngineId, u32)>,
+    /// The text that stands with it; `None` also for the job of another client.
+    pub label: Option<String>,
     state: Mutex<State>,
     /// Told when tasks were released: a lazy map that has as many outstanding as it may waits for that.
     released: Condvar,
@@ -40,6 +45,8 @@ struct State {
     acknowledgement: Acknowledgement,
     /// The actor has been told that there is something to do.
     notified: bool,
+    /// When it was, the last time.
+    notified_at: SystemTime,
     /// Nothing more will come, and why.
     failure: Option<Error>,
     /// Those who wait for a certain task, by its index.
@@ -63,6 +70,16 @@ pub(crate) enum Notify {
     Nobody,
 }
 
+/// A task that was added.
+#[derive(Debug)]
+pub(crate) struct Pushed {
+    /// Its index.
+    pub index: u32,
+    /// When it was added, as near as is known of those that travel together.
+    pub at: SystemTime,
+    pub notify: Notify,
+}
+
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum WaitFor {
@@ -75,7 +92,8 @@ pub(crate) enum WaitFor {
 impl Job {
     /// A job to be submitted.
     pub fn new(id: JobId, number: u64, header: JobHeader) -> Self {
-        Self::with(id, number, Feed::new(header), None, 0)
+        let (placement, label) = (header.direct.clone(), header.label.clone());
+        Self { placement, label, ..Self::with(id, number, Feed::new(header), None, 0) }
     }
 
     /// A job of which only the results of so many tasks are wanted.
@@ -95,6 +113,7 @@ impl Job {
             received: Received::default(),
             acknowledgement: Acknowledgement::default(),
             notified: false,
+            notified_at: UNIX_EPOCH,
             failure,
             waiting: BTreeMap::new(),
             waiting_for_any: Vec::new(),
@@ -102,7 +121,13 @@ impl Job {
             released: 0,
             asked,
         };
-        Self { id, number, state: Mutex::new(state), released: Condvar::new() }
+        let (placement, label) = (Vec::new(), None);
+        Self { id, number, placement, label, state: Mutex::new(state), released: Condvar::new() }
+    }
+
+    /// Whether another client submitted it, or this one before.
+    pub fn is_foreign(&self) -> bool {
+        self.lock().asked > 0
     }
 
     /// The tasks share this value. To be said before the job is handed to the actor.
@@ -117,11 +142,12 @@ impl Job {
         self.lock().value.take()
     }
 
-    /// Adds a task with this encoded argument; its index.
-    pub fn push<'a>(&self, argument: impl Into<Cow<'a, [u8]>>) -> Result<(u32, Notify), Error> {
+    /// Adds a task with this encoded argument.
+    pub fn push<'a>(&self, argument: impl Into<Cow<'a, [u8]>>) -> Result<Pushed, Error> {
         let mut state = self.lock();
         let index = state.feed.push(argument)?;
-        Ok((index, state.notify()))
+        let notify = state.notify();
+        Ok(Pushed { index, at: state.notified_at, notify })
     }
 
     /// No more tasks will be added.
@@ -182,10 +208,12 @@ impl Job {
 
     /// Results have come.
     pub fn receive(&self, run: Run) {
+        // A clock that is set before 1970 says nothing.
+        let now_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64);
         let mut state = self.lock();
         let wanted_now = state.waiters > 0;
         let (first, end) = (run.first, run.end());
-        let acknowledgement = state.received.insert(run, wanted_now);
+        let acknowledgement = state.received.insert(run, now_us, wanted_now);
         state.acknowledgement.add(acknowledgement);
         let mut wakers = std::mem::take(&mut state.waiting_for_any);
         // Usually one or none is there, and a task has one waiter.
@@ -299,7 +327,13 @@ impl Job {
 
 impl State {
     fn notify(&mut self) -> Notify {
-        if std::mem::replace(&mut self.notified, true) { Notify::Nobody } else { Notify::Actor }
+        if self.notified {
+            return Notify::Nobody;
+        }
+        self.notified = true;
+        // The clock is read once for all tasks that travel together.
+        self.notified_at = SystemTime::now();
+        Notify::Actor
     }
 
     fn acknowledge(&mut self, acknowledgement: Acknowledgement) -> Notify {

@@ -16,8 +16,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Client, ClientActor,
     actor::{AbortTasks, AddJob, Flush},
-    async_result::{TaskValue, notify},
+    async_result::notify,
     job::{Job, Notify, WaitFor},
+    task_value::TaskValue,
     wait::block_on,
 };
 use crate::code::encode;
@@ -166,7 +167,7 @@ impl Feeder {
             let encoded = encode(&input, &mut argument);
             let encoded = encoded.map_err(|error| Error::Submit(format!("input {index} cannot be encoded: {error}")));
             match encoded.and_then(|()| self.job.push(item_of(&mut argument))) {
-                Ok((_, change)) => self.tell(change),
+                Ok(pushed) => self.tell(pushed.notify),
                 Err(error) => {
                     self.job.fail(error);
                     break;

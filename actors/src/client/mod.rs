@@ -2,19 +2,24 @@
 
 mod actor;
 mod async_result;
+mod compose;
 mod engines;
+mod failures;
 mod feed;
 mod job;
 mod lazy;
+mod metadata;
 mod namespace;
 mod open_jobs;
 mod options;
 mod progress_bar;
 mod received;
 mod records;
+mod shape;
 mod shared;
 mod stream;
 mod submission;
+mod task_value;
 mod upload;
 mod value;
 mod view;
@@ -45,10 +50,12 @@ use self::{
     wait::{block_on, block_until},
 };
 pub use self::{
-    async_result::{All, AsyncResult, One, Progress, Shape, TaskMetadata},
+    async_result::{AsyncResult, Progress},
     lazy::LazyMap,
+    metadata::TaskMetadata,
     namespace::{Distribution, Gathered},
     records::History,
+    shape::{All, One, Shape},
     stream::{AsCompleted, InOrder},
     view::{DirectView, LoadBalancedView},
 };

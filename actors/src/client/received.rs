@@ -11,6 +11,8 @@ pub(crate) struct Received {
     runs: BTreeMap<u32, Held>,
     /// Runs whose bytes have not been given back to the sender's window, by their first task.
     ungranted: BTreeSet<u32>,
+    /// Runs of which a task has no value, by their first task.
+    failed: BTreeSet<u32>,
     /// Tasks whose results have come.
     ended: Ranges,
     /// Tasks whose results the program does not want any more.
@@ -20,6 +22,8 @@ pub(crate) struct Received {
 #[derive(Debug)]
 struct Held {
     run: Run,
+    /// When it came, in microseconds since the Unix epoch.
+    received_us: u64,
     bytes: u64,
     /// Tasks that the program may still ask for.
     live: u32,
@@ -49,8 +53,8 @@ impl Acknowledgement {
 
 impl Received {
     /// Takes a run in; its window is given back at once if somebody waits. What has come before, after a link was lost, is
-    /// not taken twice.
-    pub fn insert(&mut self, run: Run, wanted_now: bool) -> Acknowledgement {
+    /// not taken twice. `now_us` is the time, in microseconds since the Unix epoch.
+    pub fn insert(&mut self, run: Run, now_us: u64, wanted_now: bool) -> Acknowledgement {
         let (first, end, bytes) = (run.first, run.end(), run.window_bytes());
         let unwanted = Acknowledgement { runs: Vec::new(), grant_bytes: bytes };
         if run.count == 0 || self.ended.covered(first, end) > 0 {
@@ -62,7 +66,10 @@ impl Received {
             return unwanted;
         }
         let unread = run.count;
-        self.runs.insert(first, Held { run, bytes, live, unread });
+        if run.has_failed() {
+            self.failed.insert(first);
+        }
+        self.runs.insert(first, Held { run, received_us: now_us, bytes, live, unread });
         if wanted_now {
             return unwanted;
         }
@@ -115,6 +122,7 @@ impl Received {
             done.runs.extend(partly_read.then_some(first));
             done.grant_bytes += self.grant(first, bytes);
             self.runs.remove(&first);
+            self.failed.remove(&first);
         }
         self.released.cover(first, end);
         done
@@ -130,6 +138,20 @@ impl Received {
         let (first, held) = self.runs.range(..=index).next_back()?;
         let offset = index - first;
         (offset < held.run.count).then_some((&held.run, offset))
+    }
+
+    /// The runs that hold results of a range, and when each came, in microseconds since the Unix epoch.
+    pub fn runs_within(&self, first: u32, end: u32) -> impl Iterator<Item = (&Run, u64)> {
+        let from = self.runs.range(..=first).next_back().map_or(first, |(start, _)| *start);
+        let held = self.runs.range(from..end.max(from)).map(|(_, held)| held);
+        held.filter(move |held| held.overlap(first, end) > 0).map(|held| (&held.run, held.received_us))
+    }
+
+    /// The first task of a range that is held here without a value.
+    pub fn first_failed(&self, first: u32, end: u32) -> Option<u32> {
+        let from = self.failed.range(..=first).next_back().map_or(first, |start| *start);
+        let runs = self.failed.range(from..end.max(from)).filter_map(|start| self.runs.get(start));
+        runs.into_iter().find_map(|held| held.run.first_failed_within(first, end))
     }
 
     /// The tasks of some run that has come which lie within the range, as start and end.
@@ -173,7 +195,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::Cause;
+    use crate::task::{Cause, Outcomes, PackedBuilder, Timing};
     use crate::wire::RunBody;
 
     fn run(first: u32, count: u32) -> Run {
@@ -187,7 +209,7 @@ mod tests {
     #[test]
     fn a_run_goes_once_all_of_it_is_read_and_released() {
         let mut received = Received::default();
-        assert!(received.insert(run(0, 4), false).is_empty());
+        assert!(received.insert(run(0, 4), 1, false).is_empty());
         assert!(received.read(0, 1).is_empty());
         assert!(received.release(0, 1).is_empty());
         assert_eq!(received.read(1, 4), Acknowledgement { runs: vec![0], grant_bytes: window() });
@@ -201,8 +223,8 @@ mod tests {
     fn results_that_nobody_wants_are_not_kept_and_give_their_window_back() {
         let mut received = Received::default();
         received.release(2, 6);
-        assert!(received.insert(run(0, 4), false).is_empty());
-        assert_eq!(received.insert(run(4, 2), false), Acknowledgement { runs: vec![], grant_bytes: window() });
+        assert!(received.insert(run(0, 4), 1, false).is_empty());
+        assert_eq!(received.insert(run(4, 2), 1, false), Acknowledgement { runs: vec![], grant_bytes: window() });
         assert!(received.find(4).is_none());
         assert_eq!(received.release(0, 2), Acknowledgement { runs: vec![], grant_bytes: window() });
         assert!(received.find(0).is_none());
@@ -211,7 +233,7 @@ mod tests {
     #[test]
     fn a_run_shared_by_a_reader_and_one_who_dropped_is_taken() {
         let mut received = Received::default();
-        received.insert(run(0, 2), true);
+        received.insert(run(0, 2), 1, true);
         received.read(0, 1);
         received.release(0, 1);
         assert_eq!(received.release(1, 2).runs, [0]);
@@ -220,17 +242,40 @@ mod tests {
     #[test]
     fn what_comes_twice_counts_once() {
         let mut received = Received::default();
-        received.insert(run(0, 4), true);
-        assert_eq!(received.insert(run(0, 4), true).grant_bytes, window());
+        received.insert(run(0, 4), 1, true);
+        assert_eq!(received.insert(run(0, 4), 1, true).grant_bytes, window());
         assert_eq!(received.done_within(0, 10), 4);
         assert_eq!(received.missing(0, 10), [(4, 6)]);
         assert_eq!(received.failed_within(0, 10), 4);
     }
 
     #[test]
+    fn the_first_failure_of_a_range_is_found_while_it_is_held() {
+        let mut received = Received::default();
+        let mut values = PackedBuilder::default();
+        (0..4).for_each(|_| values.push(&[7]));
+        let values = values.build();
+        let outcomes = |failed: &[u32]| Outcomes {
+            values: values.clone(),
+            timings: vec![Timing::default(); 4],
+            failures: failed.iter().map(|at| (*at, Cause::Aborted)).collect(),
+            ..Outcomes::default()
+        };
+        for (first, failed) in [(0, &[][..]), (4, &[1, 3][..]), (8, &[][..]), (12, &[0][..])] {
+            received.insert(Run { body: RunBody::Ran(outcomes(failed)), ..run(first, 4) }, 1, true);
+        }
+        for (range, expected) in [((0, 16), Some(5)), ((0, 5), None), ((6, 16), Some(7)), ((8, 12), None), ((9, 13), Some(12))] {
+            assert_eq!(received.first_failed(range.0, range.1), expected, "{range:?}");
+        }
+        assert_eq!(received.runs_within(5, 9).map(|(run, _)| run.first).collect::<Vec<_>>(), [4, 8]);
+        let _ = received.release(4, 8);
+        assert_eq!(received.first_failed(0, 16), Some(12));
+    }
+
+    #[test]
     fn a_waiter_opens_the_window_once() {
         let mut received = Received::default();
-        received.insert(run(0, 4), false);
+        received.insert(run(0, 4), 1, false);
         assert_eq!(received.grant_all().grant_bytes, window());
         assert_eq!(received.grant_all().grant_bytes, 0);
         assert_eq!(received.read(0, 4), Acknowledgement { runs: vec![0], grant_bytes: 0 });

@@ -90,7 +90,7 @@ impl Client {
             let job = Job::new(JobId::fresh(), subscription, header);
             for argument in &arguments {
                 // Told to the actor as a whole.
-                let _ = job.push(&argument[..])?;
+                job.push(&argument[..])?;
             }
             let (count, _) = job.length();
             let change = job.close();

@@ -1,6 +1,7 @@
 //! What a client's threads and its actor both see: engines, the link, the submission budget.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -12,10 +13,14 @@ use engineroom_runtime::net::{link::Link, tls::ConnectFailure};
 
 use crate::error::Error;
 use crate::status::EngineInfo;
+use crate::task::EngineId;
 
 /// How many bytes of arguments of single submissions may wait to be acknowledged. Beyond it `apply` blocks: the program is
 /// faster than the network or the controller.
 const UNACKNOWLEDGED_BYTES_MAX: usize = 64 << 20;
+
+/// Of how many engines a client remembers the node; the oldest are forgotten. A controller has as many engines at most.
+const NODES_KNOWN_MAX: usize = 65_536;
 
 /// State of a client that its threads share.
 #[derive(Debug, Default)]
@@ -30,6 +35,8 @@ struct State {
     link: Option<Link>,
     /// The controller has told the engines at least once.
     engines: Option<Vec<EngineInfo>>,
+    /// The nodes of all engines that were ever told, those that have left included.
+    nodes: BTreeMap<EngineId, String>,
     /// By which link, and in which version there, they were told.
     told: (u64, u64),
     failure: Option<ConnectFailure>,
@@ -81,6 +88,7 @@ impl Shared {
         self.change(|state| {
             if state.told.0 != link.id() || state.told.1 <= version {
                 state.told = (link.id(), version);
+                state.remember(&engines);
                 state.engines = Some(engines);
             }
         });
@@ -88,6 +96,11 @@ impl Shared {
 
     pub fn engines(&self) -> Vec<EngineInfo> {
         self.lock().engines.clone().unwrap_or_default()
+    }
+
+    /// The node of an engine, if it has been there since this client is.
+    pub fn node_of(&self, engine: EngineId) -> Option<String> {
+        self.lock().nodes.get(&engine).cloned()
     }
 
     pub fn link(&self) -> Option<Link> {
@@ -145,5 +158,18 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn remember(&mut self, engines: &[EngineInfo]) {
+        for engine in engines {
+            if self.nodes.get(&engine.id) != Some(&engine.node) {
+                self.nodes.insert(engine.id, engine.node.clone());
+            }
+        }
+        while self.nodes.len() > NODES_KNOWN_MAX {
+            self.nodes.pop_first();
+        }
     }
 }

@@ -11,9 +11,10 @@ use futures_util::Stream;
 use serde::de::DeserializeOwned;
 
 use super::{
-    async_result::{AsyncResult, TaskValue},
+    async_result::AsyncResult,
     job::{Job, WaitFor},
     received::Received,
+    task_value::TaskValue,
     wait::block_on,
 };
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -11,11 +11,12 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Client,
     actor::AddJob,
-    async_result::{AsyncResult, One, notify},
+    async_result::{AsyncResult, notify},
     job::{Job, WINDOW_BYTES},
     lazy::{LazyMap, OUTSTANDING_MAX},
     open_jobs::{Choice, OpenJobs},
     options::Options,
+    shape::One,
     value::SharedValue,
 };
 use crate::code::{Bundle, Function, FunctionError, TaskName, encode, target};
@@ -250,7 +251,7 @@ impl LoadBalancedView {
     {
         let function = travelling(|bundle| Function::of_program_sharing(function, bundle));
         let (job, _) = hand_over(&self.client, sharing(self.job(function), shared), [argument]);
-        AsyncResult::of_task(self.client.clone(), job, 0)
+        AsyncResult::of_task(self.client.clone(), job, 0, SystemTime::now())
     }
 
     /// As [`apply`](Self::apply), for a task that engines offer by name.
@@ -289,13 +290,13 @@ impl LoadBalancedView {
             shared.wait_for_budget(|| open.job.waiting_bytes());
             let mut encoded = Vec::new();
             encode(argument, &mut encoded).map_err(|error| Error::Submit(format!("the argument cannot be encoded: {error}")))?;
-            let (index, change) = open.job.push(encoded)?;
-            notify(&self.client, &open.job, change);
-            Ok((open.job.clone(), index))
+            let pushed = open.job.push(encoded)?;
+            notify(&self.client, &open.job, pushed.notify);
+            Ok((open.job.clone(), pushed))
         });
         match pushed {
-            Ok((job, index)) => AsyncResult::of_task(self.client.clone(), job, index),
-            Err(error) => AsyncResult::of_task(self.client.clone(), Arc::new(Job::failed(error)), 0),
+            Ok((job, pushed)) => AsyncResult::of_task(self.client.clone(), job, pushed.index, pushed.at),
+            Err(error) => AsyncResult::of_task(self.client.clone(), Arc::new(Job::failed(error)), 0, SystemTime::now()),
         }
     }
 

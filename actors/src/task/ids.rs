@@ -1,6 +1,10 @@
 //! The identifiers of jobs, tasks, engines and batches.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -29,6 +33,12 @@ impl JobId {
     #[cfg(feature = "sqlite")]
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+
+    /// When it was made, to the millisecond, by the clock of the client that submitted the job.
+    pub fn made_at(self) -> SystemTime {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+        UNIX_EPOCH + Duration::new(seconds, nanos)
     }
 
     /// Which of `shards` result stores holds this job.

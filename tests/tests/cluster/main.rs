@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod engines;
 mod failures;
+mod handles;
 mod hostile;
 mod lifecycle;
 mod loss;

@@ -4,6 +4,7 @@
 
 mod durable;
 mod ends;
+mod handles;
 mod misuse;
 mod namespace;
 mod schedule;
@@ -65,6 +66,10 @@ fn run(options: &Options) -> Result<()> {
         "async" => work::run_async(options),
         "failures" => ends::failures(options),
         "poison" => ends::poison(options),
+        "handles-times" => handles::times(options),
+        "handles-order" => handles::order(options),
+        "handles-failures" => handles::failures(options),
+        "handles-composed" => handles::composed(options),
         "uninitialised" | "squares" => misuse::squares(options),
         "priorities" => schedule::priorities(options),
         "service" => service::serve(options),
