@@ -1,6 +1,6 @@
 //! What can go wrong for a program that uses a cluster.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use engineroom_runtime::net::connection_file::ConnectionFileError;
 use engineroom_runtime::node::StartError;
@@ -22,9 +22,18 @@ pub enum Error {
     #[error("{error}{}", if *others > 0 { format!(" (and {others} other tasks of the {total} failed)") } else { String::new() })]
     Task {
         /// The first task, in the order of the inputs, that has no value.
+        #[source]
         error: Box<TaskError>,
         /// How many other tasks have none either.
         others: usize,
+        /// How many tasks there were.
+        total: usize,
+    },
+    /// More than one task of a direct view ended without a value.
+    #[error("{} of {total} tasks failed: {}", errors.len(), listed(errors))]
+    Several {
+        /// Each of them, in the order of the inputs.
+        errors: Vec<TaskError>,
         /// How many tasks there were.
         total: usize,
     },
@@ -44,11 +53,11 @@ pub enum Error {
         text: String,
     },
     /// The connection file cannot be used.
-    #[error("{0}")]
-    ConnectionFile(String),
+    #[error(transparent)]
+    ConnectionFile(Arc<ConnectionFileError>),
     /// The profile cannot be used.
-    #[error("{0}")]
-    Profile(String),
+    #[error(transparent)]
+    Profile(Arc<ProfileError>),
     /// The function or an input cannot be submitted.
     #[error("{0}")]
     Submit(String),
@@ -110,13 +119,29 @@ impl Error {
         )
     }
 
-    /// The task that failed, if that is what happened.
+    /// The task that failed, or the first of them, if that is what happened.
     pub fn task(&self) -> Option<&TaskError> {
+        self.tasks().first()
+    }
+
+    /// The tasks that failed, as far as they are told: of a load-balanced view the first one, of a direct view all.
+    pub fn tasks(&self) -> &[TaskError] {
         match self {
-            Error::Task { error, .. } => Some(error),
-            _ => None,
+            Error::Task { error, .. } => std::slice::from_ref(error),
+            Error::Several { errors, .. } => errors,
+            _ => &[],
         }
     }
+}
+
+/// How many errors are shown in the text of all.
+const ERRORS_SHOWN: usize = 8;
+
+fn listed(errors: &[TaskError]) -> String {
+    let shown: Vec<String> = errors.iter().take(ERRORS_SHOWN).map(ToString::to_string).collect();
+    let more = errors.len().saturating_sub(ERRORS_SHOWN);
+    let rest = if more > 0 { format!("; and {more} others") } else { String::new() };
+    format!("{}{rest}", shown.join("; "))
 }
 
 impl From<TaskError> for Error {
@@ -127,13 +152,13 @@ impl From<TaskError> for Error {
 
 impl From<ConnectionFileError> for Error {
     fn from(error: ConnectionFileError) -> Self {
-        Error::ConnectionFile(error.to_string())
+        Error::ConnectionFile(Arc::new(error))
     }
 }
 
 impl From<ProfileError> for Error {
     fn from(error: ProfileError) -> Self {
-        Error::Profile(error.to_string())
+        Error::Profile(Arc::new(error))
     }
 }
 
@@ -161,5 +186,35 @@ impl From<EngineError> for Error {
             EngineError::ConnectionFile(error) => error.into(),
             other => Error::Start(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::task::{Cause, EngineId, MessageId};
+
+    fn lost(index: u32) -> TaskError {
+        let id = MessageId { job: JobId::from_u128(1), index };
+        TaskError { id, engine: Some(EngineId(index)), attempt: 1, cause: Cause::EngineLost { detail: "gone".into() } }
+    }
+
+    #[test]
+    fn sources_lead_to_the_cause() {
+        let error = Error::from(lost(3));
+        let task = error.source().expect("the task");
+        let cause = task.source().and_then(|cause| cause.downcast_ref::<Cause>());
+        assert_eq!(cause, Some(&Cause::EngineLost { detail: "gone".into() }));
+        assert_eq!(error.tasks(), [lost(3)]);
+    }
+
+    #[test]
+    fn of_several_none_is_hidden() {
+        let error = Error::Several { errors: (0..10).map(lost).collect(), total: 12 };
+        assert_eq!((error.tasks().len(), error.task()), (10, Some(&lost(0))));
+        let text = error.to_string();
+        assert!(text.starts_with("10 of 12 tasks failed: task ") && text.ends_with("gone; and 2 others"), "{text}");
     }
 }

@@ -52,10 +52,10 @@ mod wire;
 
 pub use client::{
     All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, Distribution, Gathered, History, InOrder,
-    LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
+    LazyAsCompleted, LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
 };
 pub use cluster::Cluster;
-pub use code::{BundleError, CacheError, TaskName, Tasks};
+pub use code::{BundleError, CacheError, TaskName, Tasks, TypedError};
 pub use controller::{Controller, ControllerConfig, ControllerError, StoreConfig};
 pub use engine::worker::{Namespace, NamespaceError, TaskContext, init, init_with};
 pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};

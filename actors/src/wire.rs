@@ -283,7 +283,7 @@ pub(crate) struct Results {
     pub subscription: u64,
     pub run: Run,
 }
-remote_message!(Results, "results", 2, ());
+remote_message!(Results, "results", 3, ());
 
 /// The outcomes of a run of consecutive tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -492,7 +492,7 @@ pub(crate) struct Report {
     pub first: u32,
     pub outcomes: Outcomes,
 }
-remote_message!(Report, "report", 2, ());
+remote_message!(Report, "report", 3, ());
 
 /// Engine to scheduler: the answer to [`Retract`].
 #[derive(Debug, Serialize, Deserialize)]

@@ -3,13 +3,14 @@
 //! Each program in `src/bin` is complete and small, and reads like the program that a user would write: an ordinary
 //! sequential function, a view, a `map`. What stands here is the rest: the options that say which cluster to use
 //! ([`ClusterOptions`]), how a program ends ([`run`]), and the pure parts of the longer examples, which are tested here
-//! without any cluster ([`epidemic`], [`ids_file`]).
+//! without any cluster ([`epidemic`], [`ids_file`], [`lab`]).
 
 #![forbid(unsafe_code)]
 
 pub mod epidemic;
 mod failure;
 pub mod ids_file;
+pub mod lab;
 mod memory;
 mod session;
 

@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("hello", env!("CARGO_BIN_EXE_hello")),
     ("factorial", env!("CARGO_BIN_EXE_factorial")),
     ("pi", env!("CARGO_BIN_EXE_pi")),
@@ -13,6 +13,8 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("disconnect", env!("CARGO_BIN_EXE_disconnect")),
     ("lazy", env!("CARGO_BIN_EXE_lazy")),
     ("embed", env!("CARGO_BIN_EXE_embed")),
+    ("sweep", env!("CARGO_BIN_EXE_sweep")),
+    ("wordcount", env!("CARGO_BIN_EXE_wordcount")),
 ];
 
 /// Runs `program argument...` in a directory of its own.
@@ -112,6 +114,11 @@ fn wrong_usage_exits_with_2() {
         "disconnect submit --ids job.ids",
         "hello --connection a --profile b",
         "embed --listen here",
+        "sweep",
+        "sweep wait",
+        "sweep cancel --profile none",
+        "sweep submit --load much --profile none",
+        "wordcount",
     ] {
         let output = run(line);
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
@@ -126,6 +133,7 @@ fn no_cluster_where_one_was_named_exits_with_3() {
         "factorial 3 --profile-dir none",
         "pi --connection none.json",
         "disconnect submit --ids job.ids --profile none",
+        "sweep show --profile none",
     ] {
         let output = run(line);
         let text = String::from_utf8_lossy(&output.stderr);
@@ -142,4 +150,22 @@ fn a_file_that_is_not_a_network_is_refused_with_its_line() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("bad.txt") && text.contains('3'), "{text}");
+}
+
+#[test]
+fn words_are_counted_file_by_file_in_order() {
+    let place = tempfile::tempdir().unwrap();
+    fs::create_dir(place.path().join("texts")).unwrap();
+    for (number, text) in (0..).zip(["one two", "two", "Two three"]) {
+        fs::write(place.path().join(format!("texts/{number}.txt")), text).unwrap();
+    }
+    let output = run_in(&place, "wordcount texts --top 1 --latency-ms 5");
+    assert!(output.status.success(), "{output:?}");
+    let texts = place.path().join("texts").canonicalize().unwrap();
+    let files: String =
+        (0..).zip([2, 1, 2]).map(|(number, words)| format!("{words:>9} {}/{number}.txt\n", texts.display())).collect();
+    let expected = format!("{files}        5 words, 3 different\n        3 two\n");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("with 32 engines"), "{output:?}");
+    assert_eq!(run_in(&place, "wordcount none").status.code(), Some(1));
 }

@@ -262,8 +262,8 @@ impl<R: DeserializeOwned, S: Shape> AsyncResult<R, S> {
     /// Blocks until all tasks have ended and gives their results, in the order of the inputs.
     ///
     /// # Errors
-    /// [`Error::Task`] with the first task that has no value; [`AsyncResult::results`] gives the others in spite of it. Any
-    /// other error when the results will never come.
+    /// [`Error::Task`] with the first task that has no value, or, of a direct view, [`Error::Several`] with all of them;
+    /// [`AsyncResult::results`] gives the others in spite of it. Any other error when the results will never come.
     pub fn get(mut self) -> Result<S::Output<R>> {
         self.wait(None)?;
         self.collect()
@@ -302,13 +302,19 @@ impl<R: DeserializeOwned, S: Shape> AsyncResult<R, S> {
 
     fn collect(&mut self) -> Result<S::Output<R>> {
         let each = self.collect_each()?;
-        let total = each.len();
-        let failed = each.iter().filter(|result| result.is_err()).count();
-        let values: Result<Vec<R>, TaskError> = each.into_iter().collect();
-        match values {
-            Ok(values) => Ok(S::collect(values)),
-            Err(error) => Err(Error::Task { error: Box::new(error), others: failed - 1, total }),
+        if each.iter().all(Result::is_ok) {
+            let values: Result<Vec<R>, TaskError> = each.into_iter().collect();
+            return Ok(S::collect(values?));
         }
+        let total = each.len();
+        let mut errors: Vec<TaskError> = each.into_iter().filter_map(Result::err).collect();
+        // Of engines that were addressed each its own, none is passed over.
+        let is_direct = self.parts.iter().any(|part| !part.job.placement.is_empty());
+        if is_direct && errors.len() > 1 {
+            return Err(Error::Several { errors, total });
+        }
+        let others = errors.len() - 1;
+        Err(Error::Task { error: Box::new(errors.swap_remove(0)), others, total })
     }
 
     fn collect_each(&mut self) -> Result<Vec<Result<R, TaskError>>> {

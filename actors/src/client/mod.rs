@@ -51,7 +51,7 @@ use self::{
 };
 pub use self::{
     async_result::{AsyncResult, Progress},
-    lazy::LazyMap,
+    lazy::{LazyAsCompleted, LazyMap},
     metadata::TaskMetadata,
     namespace::{Distribution, Gathered},
     records::History,

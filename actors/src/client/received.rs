@@ -160,6 +160,11 @@ impl Received {
         (held.run.end() > first).then_some(((*start).max(first), held.run.end().min(end)))
     }
 
+    /// The tasks of the first run that is held, as start and end.
+    pub fn first_held(&self) -> Option<(u32, u32)> {
+        self.runs.first_key_value().map(|(first, held)| (*first, held.run.end()))
+    }
+
     /// How many tasks of a range have ended.
     pub fn done_within(&self, first: u32, end: u32) -> u32 {
         self.ended.covered(first, end)

@@ -110,6 +110,8 @@ impl LoadBalancedView {
     /// assert_eq!(lengths.get()?, [1, 2]);
     /// # Ok::<(), engineroom::Error>(())
     /// ```
+    ///
+    /// Several inputs are zipped, and the function takes a tuple: `map(|(a, b): (f64, u32)| a.powi(b as i32), xs.zip(ns))`.
     pub fn map<F, A, R, I>(&self, function: F, inputs: I) -> AsyncResult<R>
     where
         F: Fn(A) -> R + Copy + Send + Sync + 'static,
@@ -201,6 +203,20 @@ impl LoadBalancedView {
         I::IntoIter: Send + 'static,
     {
         let job = self.job(travelling(|bundle| Function::of_program(function, bundle)));
+        LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
+    }
+
+    /// As [`map_lazy`](Self::map_lazy), for a function that can fail.
+    pub fn try_map_lazy<F, A, R, E, I>(&self, function: F, inputs: I) -> LazyMap<R>
+    where
+        F: Fn(A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let job = self.job(travelling(|bundle| Function::of_program_fallible(function, bundle)));
         LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
     }
 

@@ -1,7 +1,7 @@
 //! How a value becomes bytes, and how a call is made from bytes to bytes.
 
 use std::{
-    any::type_name,
+    any::{Any, type_name},
     fmt,
     io::{self, Read, Write},
     sync::Arc,
@@ -13,7 +13,7 @@ use serde::{
     de::{DeserializeOwned, IgnoredAny},
 };
 
-use super::Shared;
+use super::{Shared, TypedError};
 use crate::task::Cause;
 
 /// A function as a worker calls it: with what the tasks of its job share, decodes the argument and appends the encoded result. It
@@ -164,11 +164,14 @@ pub(super) fn call_fallible<A, R, E>(
 where
     A: DeserializeOwned,
     R: Serialize,
-    E: fmt::Display,
+    E: fmt::Display + 'static,
 {
     match function(load(argument)?) {
         Ok(value) => store(&value, result),
-        Err(error) => Err(Cause::ReturnedError { type_name: type_name::<E>().into(), message: error.to_string() }),
+        Err(error) => Err(match (&error as &dyn Any).downcast_ref::<TypedError>() {
+            Some(typed) => typed.cause(),
+            None => Cause::ReturnedError { type_name: type_name::<E>().into(), message: error.to_string(), value: None },
+        }),
     }
 }
 
@@ -260,7 +263,7 @@ mod tests {
         let wrong = call(|x: u32| x, &bytes("text"), &mut out);
         assert!(matches!(wrong, Err(Cause::WrongArgument { expected, .. }) if expected == "u32"));
         let error = call_fallible(|x: u32| u8::try_from(x), &bytes(&300), &mut out);
-        assert!(matches!(error, Err(Cause::ReturnedError { type_name, message })
+        assert!(matches!(error, Err(Cause::ReturnedError { type_name, message, .. })
             if type_name.ends_with("TryFromIntError") && message.contains("out of range")));
         assert!(out.is_empty());
         assert_eq!(call_fallible(|x: u32| u8::try_from(x), &bytes(&30), &mut out), Ok(()));

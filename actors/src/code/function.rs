@@ -73,7 +73,7 @@ impl Function {
         F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
         A: DeserializeOwned,
         R: Serialize,
-        E: fmt::Display,
+        E: fmt::Display + 'static,
     {
         Self::at(trampoline::fallible(function), type_name::<F>(), bundle)
     }
@@ -102,7 +102,7 @@ impl Function {
         S: DeserializeOwned + Send + Sync + 'static,
         A: DeserializeOwned,
         R: Serialize,
-        E: fmt::Display,
+        E: fmt::Display + 'static,
     {
         Self::at(trampoline::sharing_fallible(function), type_name::<F>(), bundle)
     }

@@ -8,6 +8,7 @@ mod named;
 mod shared;
 #[allow(unsafe_code)]
 mod trampoline;
+mod typed_error;
 
 pub use bundle::BundleError;
 pub(crate) use bundle::{Bundle, target};
@@ -17,3 +18,4 @@ pub(crate) use call::{Callable, DecodeError, EncodeError, decode, encode, encode
 pub(crate) use function::{Function, FunctionError, FunctionRef};
 pub use named::{TaskName, Tasks};
 pub(crate) use shared::{Shared, SharedFile, SharedValues};
+pub use typed_error::TypedError;

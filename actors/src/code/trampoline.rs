@@ -65,7 +65,7 @@ where
     F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
     A: DeserializeOwned,
     R: Serialize,
-    E: fmt::Display,
+    E: fmt::Display + 'static,
 {
     |_, argument, result| call_fallible(conjure::<F>(), argument, result)
 }
@@ -91,7 +91,7 @@ where
     S: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned,
     R: Serialize,
-    E: fmt::Display,
+    E: fmt::Display + 'static,
 {
     |shared, argument, result| {
         let value = shared.get()?;

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{EngineId, MessageId, Packed, compact};
@@ -26,6 +27,9 @@ pub enum Cause {
         message: String,
         /// `file:line:column` of the panic, where known.
         location: Option<String>,
+        /// The calls that led there, if the engine's node was started with `RUST_BACKTRACE` set.
+        #[serde(default)]
+        backtrace: Option<String>,
     },
     /// The function returned an `Err`.
     ReturnedError {
@@ -33,6 +37,10 @@ pub enum Cause {
         type_name: String,
         /// The error as it displays itself.
         message: String,
+        /// The error itself, encoded, if the function returned it as a [`TypedError`](crate::TypedError); see
+        /// [`TaskError::downcast`].
+        #[serde(default)]
+        value: Option<Bytes>,
     },
     /// The argument's bytes are not what the function takes.
     WrongArgument {
@@ -104,11 +112,13 @@ impl Cause {
 
     /// The bytes that it occupies as a part of [`Outcomes`]: never less than its encoded form has, and little more.
     pub(crate) fn bytes(&self) -> usize {
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let texts = match self {
-            Cause::Panicked { message, location } => message.len() + location.as_ref().map_or(0, String::len),
-            Cause::ReturnedError { type_name, message } | Cause::WrongResult { type_name, message } => {
-                type_name.len() + message.len()
+            Cause::Panicked { message, location, backtrace } => message.len() + length(location) + length(backtrace),
+            Cause::ReturnedError { type_name, message, value } => {
+                type_name.len() + message.len() + value.as_ref().map_or(0, Bytes::len)
             }
+            Cause::WrongResult { type_name, message } => type_name.len() + message.len(),
             Cause::WrongArgument { expected, message } => expected.len() + message.len(),
             Cause::FunctionUnknown { function, detail } => function.len() + detail.len(),
             Cause::WorkerCrashed { last_output, .. } => last_output.len(),
@@ -122,9 +132,11 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Cause::Panicked { message, location: Some(at) } => write!(f, "the function panicked at {at}: {message}"),
-            Cause::Panicked { message, location: None } => write!(f, "the function panicked: {message}"),
-            Cause::ReturnedError { type_name, message } => write!(f, "the function returned an error ({type_name}): {message}"),
+            Cause::Panicked { message, location: Some(at), .. } => write!(f, "the function panicked at {at}: {message}"),
+            Cause::Panicked { message, location: None, .. } => write!(f, "the function panicked: {message}"),
+            Cause::ReturnedError { type_name, message, .. } => {
+                write!(f, "the function returned an error ({type_name}): {message}")
+            }
             Cause::WrongArgument { expected, message } => {
                 write!(f, "the argument is not the {expected} that the function takes: {message}")
             }
@@ -157,6 +169,8 @@ impl fmt::Display for Cause {
         }
     }
 }
+
+impl std::error::Error for Cause {}
 
 /// How a worker process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,7 +230,11 @@ impl fmt::Display for TaskError {
     }
 }
 
-impl std::error::Error for TaskError {}
+impl std::error::Error for TaskError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
 
 /// What a task wrote to its standard output and error. Each keeps its last [`TaskOutput::BYTES_MAX`] bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,8 @@
 use std::{fs, path::PathBuf};
 
 use engineroom_tests::Lab;
+use rustix::process::Signal;
+use serde_json::Value;
 
 /// The social network that the main job runs on, where it is at hand: 4,039 nodes in one component.
 const NETWORK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data/facebook_combined.txt");
@@ -63,4 +65,46 @@ fn one_seed_makes_one_curve_whatever_the_engines() {
     assert!(curves[0].starts_with("t,mean_size,std_error,theory,outbreaks\n") && curves[0].lines().count() == 5, "{}", curves[0]);
     assert_eq!(curves[0], curves[1]);
     assert_eq!(curves[0], curves[2]);
+}
+
+/// How many points of the notebook are in each state.
+fn states(notebook: &Value) -> [usize; 3] {
+    let is = |entry: &&Value, state: &str| entry["state"] == state || entry["state"].get(state).is_some();
+    ["done", "pending", "cancelled"].map(|state| notebook.as_array().unwrap().iter().filter(|entry| is(entry, state)).count())
+}
+
+#[test]
+fn a_notebook_outlives_its_programs_and_the_controller() {
+    let lab = Lab::new();
+    let controller = lab.controller();
+    let notebook = || serde_json::from_slice::<Value>(&fs::read(lab.path().join("book.json")).unwrap()).unwrap();
+    let sweep = |line: &str| lab.run("sweep", line.split(' ').chain(["--notebook", "book.json"])).success().stdout;
+
+    let engines = lab.engine_node(2);
+    sweep("submit --design pointwise --load 0.1,0.5,0.9 --customers 100,200,300 --repetitions 5");
+    sweep("wait");
+    assert_eq!(states(&notebook()), [3, 0, 0]);
+    let summary = &notebook()[1]["state"]["done"];
+    let [mean, variance, min, max] = ["mean", "variance", "min", "max"].map(|key| summary[key].as_f64().unwrap());
+    assert!(summary["count"] == 5 && variance > 0.0 && min < mean && mean < max, "{summary}");
+
+    // Without engines nothing of these can have ended before the controller is gone.
+    engines.signal(Signal::TERM);
+    engines.finish();
+    sweep("submit --load 0.2,0.4 --customers 50,60,70,80 --repetitions 3");
+    assert_eq!(states(&notebook()), [3, 8, 0]);
+    controller.kill();
+    let _controller = lab.controller();
+    let shown = sweep("show");
+    assert_eq!((shown.lines().count(), shown.matches(": pending").count()), (11, 8), "{shown}");
+    let shown = sweep("cancel 4 6 10");
+    assert!(shown.starts_with("cancelled 3 points that waited and 0 that ran\n"), "{shown}");
+    assert_eq!(states(&notebook()), [3, 5, 3]);
+
+    let _engines = lab.engine_node(2);
+    let shown = sweep("wait");
+    assert_eq!(states(&notebook()), [8, 0, 3]);
+    let cancelled = shown.lines().filter(|line| line.ends_with(": cancelled")).filter_map(|line| line.split_whitespace().next());
+    assert_eq!(cancelled.collect::<Vec<_>>(), ["4", "6", "10"]);
+    assert_eq!(sweep("show"), shown);
 }

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    backtrace::{Backtrace, BacktraceStatus},
     cell::{Cell, RefCell},
     panic::{self, AssertUnwindSafe, PanicHookInfo},
     sync::Once,
@@ -22,6 +23,7 @@ pub(super) enum Noise {
 struct Panicked {
     message: String,
     location: Option<String>,
+    backtrace: Option<String>,
 }
 
 thread_local! {
@@ -59,16 +61,21 @@ pub(super) fn catch(noise: Noise, task: impl FnOnce() -> Result<(), Cause>) -> R
         let message = message(&*payload);
         // The place is known unless the panic went past the hook, or the user's program has installed another. What the
         // hook saw last may also be a panic that the task has caught itself.
-        let location = LAST.take().filter(|told| told.message == message).and_then(|told| told.location);
+        let told = LAST.take().filter(|told| told.message == message);
+        let (location, backtrace) = told.map_or((None, None), |told| (told.location, told.backtrace));
         discard(payload);
-        Err(Cause::Panicked { message, location })
+        Err(Cause::Panicked { message, location, backtrace })
     });
     RUNNING.set(None);
     result
 }
 
 fn record(info: &PanicHookInfo<'_>) {
-    let panicked = Panicked { message: message(info.payload()), location: info.location().map(ToString::to_string) };
+    // Captured only where RUST_BACKTRACE or RUST_LIB_BACKTRACE asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let location = info.location().map(ToString::to_string);
+    let panicked = Panicked { message: message(info.payload()), location, backtrace };
     LAST.with(|last| {
         // Of panics within panics, the borrow of an outer one may still be there; the outer one is then told.
         if let Ok(mut last) = last.try_borrow_mut() {
@@ -101,7 +108,7 @@ mod tests {
 
     fn caught(task: impl FnOnce() -> Result<(), Cause>) -> (String, Option<String>) {
         match catch(Noise::Silent, task) {
-            Err(Cause::Panicked { message, location }) => (message, location),
+            Err(Cause::Panicked { message, location, .. }) => (message, location),
             other => panic!("{other:?}"),
         }
     }

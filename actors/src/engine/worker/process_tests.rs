@@ -221,7 +221,7 @@ fn a_failing_task_does_not_fail_its_neighbours() {
         let reports = desk.reports(5).await;
         let all = results::<String>(&reports);
         assert_eq!((&all[0], &all[3], &all[4]), (&Ok("a".into()), &Ok("d".into()), &Ok(String::new())));
-        assert!(matches!(&all[1], Err(Cause::Panicked { message, location: Some(_) }) if message == "boom"));
+        assert!(matches!(&all[1], Err(Cause::Panicked { message, location: Some(_), .. }) if message == "boom"));
         assert!(matches!(&all[2], Err(Cause::ReturnedError { message, .. }) if message == "no luck"));
         let outputs: Vec<_> = reports.iter().flat_map(|r| r.outcomes.output.iter().map(|(at, o)| (r.first + at, o))).collect();
         let [(1, TaskOutput { stdout, stderr })] = &outputs[..] else { panic!("{outputs:?}") };

@@ -134,14 +134,14 @@ impl<S: ReportSink> Runner<S> {
 
 /// Cuts the texts of a cause.
 fn bounded(mut cause: Cause) -> Cause {
-    let texts: [Option<&mut String>; 2] = match &mut cause {
-        Cause::Panicked { message, location } => [Some(message), location.as_mut()],
-        Cause::ReturnedError { type_name, message } | Cause::WrongResult { type_name, message } => {
-            [Some(type_name), Some(message)]
+    let texts: [Option<&mut String>; 3] = match &mut cause {
+        Cause::Panicked { message, location, backtrace } => [Some(message), location.as_mut(), backtrace.as_mut()],
+        Cause::ReturnedError { type_name, message, .. } | Cause::WrongResult { type_name, message } => {
+            [Some(type_name), Some(message), None]
         }
-        Cause::WrongArgument { expected, message } => [Some(expected), Some(message)],
-        Cause::FunctionUnknown { function, detail } => [Some(function), Some(detail)],
-        _ => [None, None],
+        Cause::WrongArgument { expected, message } => [Some(expected), Some(message), None],
+        Cause::FunctionUnknown { function, detail } => [Some(function), Some(detail), None],
+        _ => [None, None, None],
     };
     for text in texts.into_iter().flatten().filter(|text| text.len() > CAUSE_TEXT_BYTES_MAX) {
         text.truncate(text.floor_char_boundary(CAUSE_TEXT_BYTES_MAX - "…".len()));

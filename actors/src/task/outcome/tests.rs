@@ -9,9 +9,10 @@ fn text(bytes: usize, number: usize) -> String {
 fn causes(bytes: usize) -> Vec<Cause> {
     let text = |number| text(bytes, number);
     vec![
-        Cause::Panicked { message: text(1), location: Some(text(2)) },
-        Cause::Panicked { message: text(1), location: None },
-        Cause::ReturnedError { type_name: text(1), message: text(2) },
+        Cause::Panicked { message: text(1), location: Some(text(2)), backtrace: Some(text(3)) },
+        Cause::Panicked { message: text(1), location: None, backtrace: None },
+        Cause::ReturnedError { type_name: text(1), message: text(2), value: None },
+        Cause::ReturnedError { type_name: text(1), message: text(2), value: Some(text(3).into()) },
         Cause::WrongArgument { expected: text(1), message: text(2) },
         Cause::WrongResult { type_name: text(1), message: text(2) },
         Cause::FunctionUnknown { function: text(1), detail: text(2) },

@@ -4,7 +4,9 @@
 
 mod durable;
 mod ends;
+mod errors;
 mod handles;
+mod lazy;
 mod misuse;
 mod namespace;
 mod schedule;
@@ -70,6 +72,11 @@ fn run(options: &Options) -> Result<()> {
         "handles-order" => handles::order(options),
         "handles-failures" => handles::failures(options),
         "handles-composed" => handles::composed(options),
+        "lazy-bounded" => lazy::bounded(options),
+        "lazy-completed" => lazy::completed(options),
+        "zipped" => lazy::zipped(options),
+        "typed-errors" => errors::typed(options),
+        "direct-lost" => errors::direct(options),
         "uninitialised" | "squares" => misuse::squares(options),
         "priorities" => schedule::priorities(options),
         "service" => service::serve(options),

@@ -69,7 +69,7 @@ fn slow_and_large_outcomes_go_at_once() {
     assert_eq!(outbox.push(slow), Pushed::Sent);
     static LARGE: [u8; REPORT_BYTES] = [0; REPORT_BYTES];
     assert_eq!(outbox.push(ended(&outbox, Ok(&LARGE))), Pushed::Sent);
-    let long = Cause::ReturnedError { type_name: String::new(), message: "x".repeat(REPORT_BYTES) };
+    let long = Cause::ReturnedError { type_name: String::new(), message: "x".repeat(REPORT_BYTES), value: None };
     assert_eq!(outbox.push(ended(&outbox, Err(long))), Pushed::Sent);
 }
 

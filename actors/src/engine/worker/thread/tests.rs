@@ -77,7 +77,7 @@ fn a_failing_task_does_not_fail_its_neighbours() {
     worker.run(batch(1, function.clone(), ["1", "panic", "x", "4"])).unwrap();
     let all = results::<u32>(&reports(&events, 4));
     assert_eq!((&all[0], &all[3]), (&Ok(1), &Ok(4)));
-    assert!(matches!(&all[1], Err(Cause::Panicked { message, location: Some(at) })
+    assert!(matches!(&all[1], Err(Cause::Panicked { message, location: Some(at), .. })
         if message == "asked to" && at.contains("tests.rs:")));
     assert!(matches!(&all[2], Err(Cause::ReturnedError { .. })));
     worker.run(batch(2, function, [17])).unwrap();
