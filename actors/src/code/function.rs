@@ -117,7 +117,7 @@ impl Function {
         S: DeserializeOwned + Send + Sync + 'static,
         A: DeserializeOwned,
         R: Serialize,
-        E: fmt::Display,
+        E: fmt::Display + 'static,
     {
         Self::at(trampoline::holding(function), type_name::<F>(), bundle)
     }

@@ -106,7 +106,7 @@ where
     S: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned,
     R: Serialize,
-    E: fmt::Display,
+    E: fmt::Display + 'static,
 {
     |shared, argument, result| {
         let value = shared.hold()?;

@@ -133,7 +133,7 @@ fn cancel(client: &Client, notebook: &mut Notebook, points: &[usize]) -> Result<
         let entry = entry.ok_or_else(|| Failure::Usage(format!("there is no point {number} in the notebook")))?;
         ids.push(notebook.id(entry)?);
     }
-    let AbortCounts { queued, active } = client.abort(ids.iter().copied())?;
+    let AbortCounts { queued, active, .. } = client.abort(ids.iter().copied())?;
     println!("cancelled {queued} points that waited and {active} that ran");
     client.wait(ids, SAVE_EVERY)?;
     resolve(client, notebook)?;
