@@ -80,12 +80,12 @@ struct Document<'a> {
 pub fn compare(options: &Options, peers: &PeersOptions) -> Result<(), Failure> {
     build_node()?;
     let machine = Machine::read();
-    let mut ours = Column { name: "engineroom", reading: Reading::default() };
-    for row in ROWS {
+    let measure = |row: Row| {
         eprintln!("engineroom: {}", row.name());
-        ours.reading.add(measure_apart(row, options.scale())?);
-    }
-    let mut columns = vec![ours];
+        measure_apart(row, options.scale())
+    };
+    let ours = ROWS.into_iter().map(measure).collect::<Result<Vec<_>, _>>()?;
+    let mut columns = vec![Column { name: "engineroom", reading: Reading::merged(ours) }];
     for peer in &PEERS {
         if !peer.is_installed(&peers.python)? {
             let Peer { name, package, .. } = peer;

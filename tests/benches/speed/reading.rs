@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::percentile;
+use crate::statistics::{median, percentile};
 
 /// What one process has measured of one row, or one run of all of them. The units are part of the names.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -36,9 +36,19 @@ impl Reading {
         self
     }
 
-    /// With all that another reading of the same run has.
-    pub fn add(&mut self, other: Reading) {
-        self.figures.extend(other.figures);
-        self.samples.extend(other.samples);
+    /// One reading of several, of the same row or of others: medians of the figures, and all samples.
+    pub fn merged(rounds: Vec<Reading>) -> Self {
+        let mut figures: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for round in rounds {
+            round.figures.into_iter().for_each(|(name, figure)| figures.entry(name).or_default().push(figure));
+            round.samples.into_iter().for_each(|(name, more)| samples.entry(name).or_default().extend(more));
+        }
+        let medians = figures.iter().map(|(name, all)| (name.clone(), median(all))).collect();
+        // What a median was taken of is worth knowing too, where a row has not said so itself.
+        for (name, all) in figures.into_iter().filter(|(_, all)| all.len() > 1) {
+            samples.entry(name).or_insert(all);
+        }
+        Self { figures: medians, samples }
     }
 }

@@ -58,6 +58,16 @@ impl Row {
         }
     }
 
+    /// How often one run measures it, for the median: more often what varies more.
+    pub fn rounds(self, scale: Scale) -> u32 {
+        let full = match self {
+            Row::Hop | Row::Relay | Row::Latency | Row::Single | Row::Durable => 7,
+            Row::BareBulk | Row::Bulk | Row::Engines | Row::Scheduler => 3,
+            _ => 1,
+        };
+        scale.of(full, 1)
+    }
+
     /// What of it stands in the table.
     pub fn lines(self) -> &'static [Line] {
         match self {

@@ -36,17 +36,26 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let rows = options.rows();
     let mut report = Report::new(machine, options.scale(), rows.clone());
     for run in 1..=options.runs {
-        let mut reading = Reading::default();
-        for row in &rows {
-            let began = Instant::now();
-            reading.add(measure_apart(*row, options.scale())?);
-            eprintln!("run {run} of {}: {} measured in {:.1} s", options.runs, row.name(), began.elapsed().as_secs_f64());
-        }
-        report.add(reading);
+        report.add(measure_run(&rows, options.scale(), &format!("run {run} of {}", options.runs))?);
     }
     println!("{}", report.table());
     let path = options.json_path("speed.json");
     report.write(&path)
+}
+
+/// All rows, those that vary in several rounds: a row and what it is compared with take turns, so that both meet the same moods
+/// of the machine.
+fn measure_run(rows: &[Row], scale: Scale, name: &str) -> Result<Reading, Failure> {
+    let mut readings = Vec::new();
+    let rounds = rows.iter().map(|row| row.rounds(scale)).max().unwrap_or_default();
+    for round in 1..=rounds {
+        for row in rows.iter().filter(|row| round <= row.rounds(scale)) {
+            let began = Instant::now();
+            readings.push(measure_apart(*row, scale)?);
+            eprintln!("{name}, round {round}: {} measured in {:.1} s", row.name(), began.elapsed().as_secs_f64());
+        }
+    }
+    Ok(Reading::merged(readings))
 }
 
 /// Measures a row in this process and prints its reading, for [`measure_apart`].

@@ -7,10 +7,10 @@ use crate::{
     line::{Line, Target, Unit},
     options::Scale,
     reading::Reading,
-    statistics::median,
+    statistics::{median, range},
 };
 
-/// How often each figure is taken; the median counts.
+/// How often each figure is taken. Of rates the median counts; of costs, which only noise adds to, the least.
 const REPETITIONS: usize = 5;
 
 /// The numbers of engines that the cost of a task is taken at.
@@ -70,7 +70,7 @@ fn rate(reading: Reading, name: &str, load: SingleTasks) -> Reading {
 
 fn cost(reading: Reading, name: &str, load: SingleTasks) -> Reading {
     let costs = seconds_of(load).iter().map(|seconds| 1e9 * seconds / f64::from(load.tasks)).collect::<Vec<_>>();
-    reading.figure(name, median(&costs)).samples(name, costs)
+    reading.figure(name, range(&costs).0).samples(name, costs)
 }
 
 /// For `tasks` tasks, a few times.
