@@ -57,7 +57,7 @@ pub use client::{
 pub use cluster::Cluster;
 pub use code::{BundleError, CacheError, TaskName, Tasks, TypedError};
 pub use controller::{Controller, ControllerConfig, ControllerError, StoreConfig};
-pub use engine::worker::{Namespace, NamespaceError, TaskContext, init, init_with};
+pub use engine::worker::{Namespace, NamespaceError, PublishError, TaskContext, init, init_with};
 pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};
 pub use engineroom_runtime::net::connection_file::{ConnectionFile, ConnectionFileError};
 pub use engineroom_runtime::node::DrainReport;
@@ -66,8 +66,8 @@ pub use profile::{Profile, ProfileError};
 pub use results::{Retention, StoreError};
 pub use status::{ClientStatus, ClusterStatus, EngineInfo, EngineState, EngineStatus, StatusCounts};
 pub use task::{
-    BlobHash, BundleHash, Cause, EngineId, IdError, JobId, MessageId, TaskError, TaskFilter, TaskOutput, TaskRecord, TaskState,
-    WorkerExit,
+    BlobHash, BundleHash, Cause, EngineId, IdError, JobId, MessageId, OutputStream, TaskError, TaskFilter, TaskOutput,
+    TaskRecord, TaskState, WorkerExit,
 };
 pub use wire::AbortCounts;
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Function;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
 use crate::task::{
-    BatchId, BlobHash, BundleHash, Cause, EngineId, JobId, MessageId, Outcomes, Packed, TaskFilter, TaskOptions, TaskRecord,
+    BatchId, BlobHash, BundleHash, Cause, EngineId, JobId, MessageId, News, Outcomes, Packed, TaskFilter, TaskOptions, TaskRecord,
 };
 
 /// The scheduler, on the controller's node.
@@ -285,6 +285,16 @@ pub(crate) struct Results {
 }
 remote_message!(Results, "results", 3, ());
 
+/// Store to client: what a running task tells. Best effort: what does not arrive is not sent again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PassedNews {
+    pub job: JobId,
+    pub subscription: u64,
+    pub index: u32,
+    pub news: News,
+}
+remote_message!(PassedNews, "passed-news", ());
+
 /// The outcomes of a run of consecutive tasks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Run {
@@ -493,6 +503,16 @@ pub(crate) struct Report {
     pub outcomes: Outcomes,
 }
 remote_message!(Report, "report", 3, ());
+
+/// Engine to scheduler: what the task tells that it runs. Best effort: what does not arrive is not sent again.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TaskNews {
+    pub engine: EngineId,
+    pub batch: BatchId,
+    pub index: u32,
+    pub news: News,
+}
+remote_message!(TaskNews, "task-news", ());
 
 /// Engine to scheduler: the answer to [`Retract`].
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     feed::{Feed, Part},
+    news::Board,
     received::{Acknowledgement, Received},
     value::SharedValue,
 };
@@ -42,6 +43,8 @@ struct State {
     /// What the tasks share, until the actor takes it.
     value: Option<SharedValue>,
     received: Received,
+    /// What running tasks have told.
+    board: Board,
     acknowledgement: Acknowledgement,
     /// The actor has been told that there is something to do.
     notified: bool,
@@ -111,6 +114,7 @@ impl Job {
             feed,
             value: None,
             received: Received::default(),
+            board: Board::default(),
             acknowledgement: Acknowledgement::default(),
             notified: false,
             notified_at: UNIX_EPOCH,
@@ -214,6 +218,7 @@ impl Job {
         let wanted_now = state.waiters > 0;
         let (first, end) = (run.first, run.end());
         let acknowledgement = state.received.insert(run, now_us, wanted_now);
+        state.board.ended(first, end);
         state.acknowledgement.add(acknowledgement);
         let mut wakers = std::mem::take(&mut state.waiting_for_any);
         // Usually one or none is there, and a task has one waiter.
@@ -289,6 +294,19 @@ impl Job {
     /// Looks at the received results.
     pub fn inspect<T>(&self, look: impl FnOnce(&Received) -> T) -> T {
         look(&self.lock().received)
+    }
+
+    /// Looks at what running tasks have told, and at the results.
+    pub fn with_news<T>(&self, look: impl FnOnce(&Board, &Received) -> T) -> T {
+        let state = self.lock();
+        look(&state.board, &state.received)
+    }
+
+    /// As [`with_news`](Self::with_news), to add something.
+    pub fn with_board(&self, change: impl FnOnce(&mut Board, &Received)) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        change(&mut state.board, &state.received);
     }
 
     /// The program has read the results of a range.

@@ -10,8 +10,10 @@ mod job;
 mod lazy;
 mod metadata;
 mod namespace;
+mod news;
 mod open_jobs;
 mod options;
+mod output;
 mod progress_bar;
 mod received;
 mod records;
@@ -66,7 +68,7 @@ use crate::results::ResultStore;
 use crate::scheduler::SchedulerActor;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
 use crate::task::{EngineId, JobId, MessageId, Ranges};
-use crate::wire::{CLIENT, EnginesChanged, QueryCluster, QueryStatus, Results, SCHEDULER, SHARDS, store_actor};
+use crate::wire::{CLIENT, EnginesChanged, PassedNews, QueryCluster, QueryStatus, Results, SCHEDULER, SHARDS, store_actor};
 
 /// How long [`Client::connect`] waits for the controller.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -397,6 +399,7 @@ fn set_up(node: &Node, shared: &Arc<Shared>, to: &ConnectionFile) -> Result<Addr
     node.export(CLIENT, &client);
     let mut registry = Registry::new();
     registry.message::<ClientActor, Results>(CONTROLLER)?.message::<ClientActor, EnginesChanged>(CONTROLLER)?;
+    registry.message::<ClientActor, PassedNews>(CONTROLLER)?;
     let (actor, failures, connection) = (client.addr(), shared.clone(), to.clone());
     node.serve(registry, move |event| match event {
         LinkEvent::Up(link) => actor.do_send(ControllerUp(link)),

@@ -31,7 +31,7 @@ use crate::results::{MemoryLimits, Restored, ResultStore, Retention, Settle, Sto
 use crate::scheduler::{Leaving, LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
 use crate::wire::{
     Abort, AwaitEnd, BLOBS, BlobPart, ControlEngines, Draining, FetchBlob, FetchTasks, OfferBlob, Purge, PurgeOlder,
-    QueryCluster, QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken,
+    QueryCluster, QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, TaskNews,
     WatchEngines, store_actor,
 };
 
@@ -324,6 +324,7 @@ fn registry() -> Result<Registry, StartError> {
         .message::<SchedulerActor, Register>(ENGINE)?
         .message::<SchedulerActor, Draining>(ENGINE)?
         .message::<SchedulerActor, Report>(ENGINE)?
+        .message::<SchedulerActor, TaskNews>(ENGINE)?
         .message::<SchedulerActor, Retracted>(ENGINE)?;
     Ok(registry)
 }
@@ -350,6 +351,6 @@ mod tests {
 
     #[test]
     fn every_message_is_registered_once() {
-        assert_eq!(registry().unwrap().table().len(), 20);
+        assert_eq!(registry().unwrap().table().len(), 21);
     }
 }

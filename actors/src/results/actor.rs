@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use self::disk::Disk;
 use super::{
-    EndLink, KeepRun, Kept, MemoryLimits, NoteEngines, RecordLosses, RecordRun, Settle, Store, StoreStatus, SubscribeOwner,
+    EndLink, KeepRun, Kept, MemoryLimits, NoteEngines, PassNews, RecordLosses, RecordRun, Settle, Store, StoreStatus,
+    SubscribeOwner,
     awaiting::{Awaiting, Next},
     backend::{Answer, Done, Page, Question, Write},
     memory::Memory,
@@ -362,6 +363,16 @@ impl Handler<RecordRun> for ResultStore {
         let RecordRun { job, run, kept } = record;
         let tasks = (run.first, run.end());
         self.write(Write::Record { job, run }, Then::Recorded { job, tasks, reply: kept }, context);
+    }
+}
+
+impl Handler<PassNews> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, PassNews { job, index, news }: PassNews, _: &mut Context<Self>) {
+        if let Some(of_job) = self.subscriptions.get(&job) {
+            of_job.all.iter().for_each(|subscription| subscription.pass_on(job, index, &news));
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::Message;
 use engineroom_runtime::{actor::Reply, net::link::Link, proto::handshake::Incarnation};
 
-use crate::task::{EngineId, JobId, Packed};
+use crate::task::{EngineId, JobId, News, Packed};
 use crate::wire::{JobHeader, Run};
 
 /// Whose a job is: one life of one client.
@@ -48,6 +48,15 @@ pub(crate) struct SubscribeOwner {
     pub client: Link,
     pub subscription: u64,
     pub window_bytes: u64,
+}
+
+/// What a running task tells, for those who want its result and are there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct PassNews {
+    pub job: JobId,
+    pub index: u32,
+    pub news: News,
 }
 
 /// The outcomes of a run of tasks, accepted by the scheduler.

@@ -33,7 +33,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) use actor::ResultStore;
 pub(crate) use memory::MemoryLimits;
 pub(crate) use messages::{
-    EndLink, KeepRun, Kept, NoteEngines, Owner, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
+    EndLink, KeepRun, Kept, NoteEngines, Owner, PassNews, RecordLosses, RecordRun, Settle, StoreStatus, SubscribeOwner,
 };
 pub(crate) use restored::{PendingTasks, Restored, RestoredEnd, RestoredJob};
 pub use retention::Retention;

@@ -9,8 +9,8 @@ use engineroom_runtime::{
 
 use super::{backend::Page, cursor::Cursor};
 use crate::client::ClientActor;
-use crate::task::{Cause, JobId};
-use crate::wire::{CLIENT, Results, Run, RunBody};
+use crate::task::{Cause, JobId, News};
+use crate::wire::{CLIENT, PassedNews, Results, Run, RunBody};
 
 /// One client that wants results of one job.
 pub(super) struct Subscription {
@@ -105,6 +105,15 @@ impl Subscription {
             }
         }
         !self.is_blocked
+    }
+
+    /// Tells what a running task tells, unless the link has enough to do.
+    pub fn pass_on(&self, job: JobId, index: u32, news: &News) {
+        if !self.is_blocked {
+            let news = PassedNews { job, subscription: self.number, index, news: news.clone() };
+            // It is of no use later.
+            let _ = self.client.tell_soon(&news);
+        }
     }
 
     /// Returns false if the link was full; then the run counts as missed.

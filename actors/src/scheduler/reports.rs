@@ -8,7 +8,7 @@ use super::{
     pending::Span,
     slab::Key,
 };
-use crate::task::{BatchId, Cause, EngineId};
+use crate::task::{BatchId, Cause, EngineId, JobId};
 
 /// The most time that one report may claim, in microseconds: about nine years. A greater value is a broken clock.
 const BUSY_US_MAX: u64 = 1 << 48;
@@ -21,6 +21,13 @@ pub(super) enum Blame {
 }
 
 impl Scheduler {
+    /// The job of a task without an outcome, if it is in that batch at that engine.
+    pub fn job_at(&self, engine: EngineId, batch: BatchId, index: u32) -> Option<JobId> {
+        let engine = &self.engines[*self.engine_keys.get(&engine)?];
+        let held = &engine.batches[engine.position(batch)?];
+        (held.next()..held.span.end()).contains(&index).then(|| self.jobs[held.job].id)
+    }
+
     /// An engine reports the outcomes of tasks `first..first + count` of a batch, which took it `busy_us` microseconds.
     ///
     /// # Errors

@@ -1,7 +1,10 @@
 //! Engine nodes: they run what they have whether or not the controller is there, and keep each outcome until it is acknowledged.
 //! What an engine actor does with its slot and its holdings, which are the real ones; workers are instant.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     network::{Answer, ToController, ToPeer, Way},
@@ -261,12 +264,19 @@ impl Engine {
         Some((self.slot.current()?.job, first, end))
     }
 
-    /// The worker ends some tasks, or crashes.
+    /// The worker ends some tasks, or crashes, or takes too long and is stopped.
     pub(super) fn run(&mut self, count: u32, rng: &mut Rng) {
         let (Some((first, end)), Some(dispatch)) = (self.piece, self.slot.current()) else { return };
         if rng.one_in(40) {
             let mut reports = Vec::new();
             self.slot.worker_crashed(WorkerExit::Code(1), "", &mut reports);
+            self.piece = None;
+            self.put_out(reports);
+            return self.run_piece();
+        }
+        if rng.one_in(60) {
+            let mut reports = Vec::new();
+            self.slot.overran(Duration::from_millis(1), &mut reports);
             self.piece = None;
             self.put_out(reports);
             return self.run_piece();

@@ -153,7 +153,7 @@ impl Truth {
                     assert_eq!(outcomes.values.item(offset as usize), Some(&*argument(job, index)), "task {index}: its value")
                 }
                 Some(Cause::Aborted) => assert!(cancelled(), "task {index} was not to be aborted"),
-                Some(Cause::WorkerCrashed { .. }) => {}
+                Some(Cause::WorkerCrashed { .. } | Cause::TimeLimit { .. }) => {}
                 Some(other) => panic!("task {index}: {other}"),
             },
             RunBody::Ended(Cause::Aborted) => assert!(cancelled(), "task {index} was not to be aborted"),

@@ -2,6 +2,7 @@
 
 pub(crate) mod compact;
 mod ids;
+mod news;
 mod options;
 mod outcome;
 mod packed;
@@ -9,6 +10,8 @@ mod ranges;
 mod record;
 
 pub use ids::{BatchId, BlobHash, BundleHash, EngineId, IdError, JobId, MessageId};
+pub use news::OutputStream;
+pub(crate) use news::{News, PIECE_BYTES_MAX, PUBLISHED_BYTES_MAX, Piece};
 pub(crate) use options::TaskOptions;
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
 pub(crate) use packed::item_of;

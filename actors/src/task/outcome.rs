@@ -236,18 +236,28 @@ impl std::error::Error for TaskError {
     }
 }
 
-/// What a task wrote to its standard output and error. Each keeps its last [`TaskOutput::BYTES_MAX`] bytes.
+/// What a task has left beside its outcome: what it wrote to its standard output and error, each with its last
+/// [`TaskOutput::BYTES_MAX`] bytes, and the value that it published last, which [`AsyncResult::published`](crate::AsyncResult::published)
+/// gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TaskOutput {
     /// Standard output; bytes that are not UTF-8 are replaced.
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+    /// The published value, as it is encoded.
+    pub(crate) published: Option<Bytes>,
 }
 
 impl TaskOutput {
     /// How much of each stream is kept, from its end.
     pub const BYTES_MAX: usize = 16 * 1024;
+
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> usize {
+        self.stdout.len() + self.stderr.len() + self.published.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// When one task ran, in microseconds.
@@ -350,6 +360,12 @@ impl Outcomes {
         }
     }
 
+    /// What the task at `offset` has left, if anything.
+    pub(crate) fn output_of(&self, offset: u32) -> Option<&TaskOutput> {
+        let place = self.output.binary_search_by_key(&offset, |(at, _)| *at).ok()?;
+        Some(&self.output[place].1)
+    }
+
     /// Whether the parts fit together. False only for what a broken or hostile peer sent.
     pub fn is_sound(&self) -> bool {
         let count = self.len();
@@ -370,7 +386,7 @@ impl Outcomes {
 }
 
 fn output_bytes(output: &TaskOutput) -> usize {
-    ENTRY_BYTES + output.stdout.len() + output.stderr.len()
+    ENTRY_BYTES + output.bytes()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod abort;
 mod cert;
 mod config;
+mod engines;
 mod fetch;
 mod filter;
 mod lines;
@@ -69,6 +70,8 @@ enum Command {
     Resubmit(resubmit::ResubmitArgs),
     /// Abort tasks that have not ended
     Abort(abort::AbortArgs),
+    /// Restart, signal and stop engines
+    Engines(engines::EnginesArgs),
     /// Show the settings in force, and where each comes from
     Config(config::ConfigArgs),
     /// Make, list and revoke certificates: who may join the cluster
@@ -128,6 +131,7 @@ impl Command {
             Command::Results(args) => args.run(matches),
             Command::Resubmit(args) => args.run(matches),
             Command::Abort(args) => args.run(matches),
+            Command::Engines(args) => args.run(matches),
             Command::Config(args) => args.run(matches),
             Command::Cert(args) => args.run(matches),
             Command::Controller(args) => args.run(matches),

@@ -90,3 +90,20 @@ fn who_is_no_administrator_leaves_engines_alone_while_others_have_jobs() {
     ops.restart_engine(EngineId(0)).expect("an administrator may");
     probe.finish().success();
 }
+
+#[test]
+fn the_tool_restarts_signals_and_stops_engines() {
+    let lab = Lab::new();
+    let _controller = lab.controller();
+    let node = lab.engine_node(3);
+    let tool = |line: &str| lab.run("engineroom", ["engines"].into_iter().chain(line.split(' ')));
+    assert_eq!(tool("restart 0 1-2").success().stdout, "engine 0: restarted\nengine 1: restarted\nengine 2: restarted\n");
+    let ended = tool("signal 10 1 7");
+    assert!(!ended.status.success() && ended.stdout.is_empty(), "{ended:?}");
+    assert!(ended.stderr.contains("no worker process") && ended.stderr.contains("engine 7: it is not there"), "{ended:?}");
+    assert_eq!(tool("stop 0").success().stdout, "engine 0: stopping\n");
+    let client = lab.client();
+    wait_for("the end of an engine", || (client.engine_ids() == [EngineId(1), EngineId(2)]).then_some(()));
+    tool("stop --all").success();
+    node.finish().success();
+}

@@ -18,6 +18,7 @@ mod loss;
 mod misuse;
 mod namespace;
 mod network;
+mod news;
 mod programs;
 mod records;
 mod restart;

@@ -8,9 +8,10 @@ use super::{Awaited, EngineActor, WorkerSetup};
 use crate::code::{BlobPin, FunctionRef, SharedFile};
 use crate::engine::{
     host::NeedBlob,
-    worker::{self, EventSink, Reporting, RunError, Worker, WorkerEvent, WorkerExited},
+    worker::{self, EventSink, Reporting, RunError, Told, Worker, WorkerEvent, WorkerExited},
 };
 use crate::task::{BlobHash, BundleHash};
+use crate::wire::TaskNews;
 
 /// How many workers of different programs an engine keeps. Starting one takes milliseconds; each costs its memory.
 const WORKERS_MAX: usize = 4;
@@ -157,6 +158,16 @@ impl EngineActor {
         self.workers.iter().filter(|seat| seat.worker.signal(signal)).count()
     }
 
+    /// What the running task tells goes to the controller, if it is there and has nothing better to do.
+    fn pass_on(&self, Told { batch, index, news }: Told) {
+        let Some(scheduler) = self.scheduler.as_ref().filter(|_| self.resumed) else { return };
+        if let Some(dispatch) = self.slot.current().filter(|dispatch| dispatch.batch == batch) {
+            let engine = self.id.unwrap_or(dispatch.engine);
+            // What cannot be sent is of no use later.
+            let _ = scheduler.tell_soon(&TaskNews { engine, batch, index, news });
+        }
+    }
+
     fn worker_ready(&mut self, number: u64, context: &mut Context<Self>) {
         self.workers.iter_mut().filter(|seat| seat.number == number).for_each(|seat| seat.ready = true);
         if self.running_on == Some(number) {
@@ -217,7 +228,8 @@ impl Handler<FromWorker> for EngineActor {
             WorkerEvent::Ready => self.worker_ready(number, context),
             WorkerEvent::Exited(exited) => self.worker_exited(number, &exited, context),
             // Of a worker that was given up.
-            WorkerEvent::Report(_) if self.running_on != Some(number) => {}
+            WorkerEvent::Report(_) | WorkerEvent::Told(_) if self.running_on != Some(number) => {}
+            WorkerEvent::Told(told) => return self.pass_on(told),
             WorkerEvent::Report(report) if report.outcomes.is_empty() => self.slot.running_at(report.batch, report.first),
             WorkerEvent::Report(report) => {
                 if let Some((report, piece_done)) = self.slot.progressed(report.batch, report.first, report.outcomes) {

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::task::TaskOutput;
+use crate::task::{OutputStream, PIECE_BYTES_MAX, Piece, TaskOutput};
 
 /// How long a file gets while one task runs, in bytes. The engine looks once a second and then empties it, so that a task
 /// that writes without end does not fill the disk.
@@ -103,6 +103,14 @@ impl Capture {
         Ok(Self { stdout, stderr, no_write })
     }
 
+    /// Reads along what is written.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(super) fn follower(&self) -> io::Result<Follower> {
+        Follower::of([&self.stdout, &self.stderr])
+    }
+
     /// Lets what was written leave this process's buffers. To be called while the task's time still runs.
     pub(super) fn flush() {
         // Standard error has no buffer. What cannot be flushed is lost; the task has ended without noticing.
@@ -123,8 +131,63 @@ impl Capture {
         if !wrote_out && !wrote_err {
             return None;
         }
-        Some(TaskOutput { stdout: take(&mut self.stdout), stderr: take(&mut self.stderr) })
+        Some(TaskOutput { stdout: take(&mut self.stdout), stderr: take(&mut self.stderr), published: None })
     }
+}
+
+/// Reads along what a task writes, while others write and take it.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Standard output and error.
+    files: [File; 2],
+    /// How far each was read.
+    at: [u64; 2],
+}
+
+impl Follower {
+    /// Reads these files along from their start: standard output and error.
+    ///
+    /// # Errors
+    /// When there are too many open files.
+    pub(super) fn of([stdout, stderr]: [&File; 2]) -> io::Result<Self> {
+        Ok(Self { files: [stdout.try_clone()?, stderr.try_clone()?], at: [0; 2] })
+    }
+
+    /// The files were emptied.
+    pub(super) fn rewind(&mut self) {
+        self.at = [0; 2];
+    }
+
+    /// What was written since the last call; of much, the last.
+    pub(super) fn read(&mut self) -> Vec<Piece> {
+        let streams = [OutputStream::Stdout, OutputStream::Stderr].into_iter().zip(&self.files).zip(&mut self.at);
+        let piece = |((stream, file), at): ((OutputStream, &File), &mut u64)| {
+            let text = read_on(file, at);
+            (!text.is_empty()).then_some(Piece { stream, until: *at, text })
+        };
+        streams.filter_map(piece).collect()
+    }
+}
+
+/// What a file has from `at` on, at most the last [`PIECE_BYTES_MAX`] bytes of it, and `at` behind that.
+fn read_on(file: &File, at: &mut u64) -> String {
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    // It is shorter after somebody has emptied it because it was too long.
+    let start = (*at).min(length).max(length.saturating_sub(PIECE_BYTES_MAX as u64));
+    let mut bytes = vec![0; (length - start) as usize];
+    let mut filled = 0;
+    while let Ok(read @ 1..) = file.read_at(&mut bytes[filled..], start + filled as u64) {
+        filled += read;
+    }
+    bytes.truncate(filled);
+    // A character that is not complete is left for the next time.
+    if let Err(error) = std::str::from_utf8(&bytes)
+        && error.error_len().is_none()
+    {
+        bytes.truncate(error.valid_up_to());
+    }
+    *at = start + bytes.len() as u64;
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn append_only() -> io::Result<File> {
@@ -236,6 +299,25 @@ mod tests {
         file.try_clone().unwrap().write_all(b"two").unwrap();
         assert!(has_grown(&mut file));
         assert_eq!((take(&mut file), file.metadata().unwrap().len()), ("two".into(), 0));
+    }
+
+    #[test]
+    fn what_is_read_along_is_complete_characters_and_the_last_of_much() {
+        let mut file = written("one ä".as_bytes());
+        let mut follower = Follower::of([&file, &append_only().unwrap()]).unwrap();
+        let read =
+            |follower: &mut Follower| follower.read().into_iter().map(|piece| (piece.text, piece.until)).collect::<Vec<_>>();
+        assert_eq!(read(&mut follower), [("one ä".to_string(), 6)]);
+        file.write_all(&"ö".as_bytes()[..1]).unwrap();
+        assert_eq!(read(&mut follower), []);
+        file.write_all(&"ö".as_bytes()[1..]).unwrap();
+        assert_eq!(read(&mut follower), [("ö".to_string(), 8)]);
+        file.write_all("x".repeat(2 * PIECE_BYTES_MAX).as_bytes()).unwrap();
+        assert_eq!(read(&mut follower), [("x".repeat(PIECE_BYTES_MAX), 8 + 2 * PIECE_BYTES_MAX as u64)]);
+        take(&mut file);
+        follower.rewind();
+        file.write_all(b"anew").unwrap();
+        assert_eq!(read(&mut follower), [("anew".to_string(), 4)]);
     }
 
     #[test]

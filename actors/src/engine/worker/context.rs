@@ -6,8 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use super::{Run, control::Control, namespace::Namespace};
-use crate::task::{BatchId, EngineId, MessageId};
+use serde::Serialize;
+
+use super::{Run, control::Control, namespace::Namespace, outbox::Bulletin};
+use crate::code::{EncodeError, encode_bounded};
+use crate::task::{BatchId, EngineId, MessageId, News, PUBLISHED_BYTES_MAX};
 
 thread_local! {
     /// Set for every task, so that it must cost next to nothing.
@@ -42,11 +45,26 @@ pub struct TaskContext {
     surroundings: Arc<Surroundings>,
 }
 
+/// Why a value is not [published](TaskContext::publish).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// It is too long.
+    #[error("it has more than {bytes_max} bytes, which is the limit: publish a summary, and return the rest")]
+    TooLong {
+        /// How many bytes it may have.
+        bytes_max: usize,
+    },
+    /// Its `Serialize` fails.
+    #[error("it cannot be encoded: {0}")]
+    NotEncoded(String),
+}
+
 /// What the tasks of one worker have in common.
-#[derive(Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) control: Arc<Control>,
     pub(super) namespace: Namespace,
+    pub(super) bulletin: Arc<dyn Bulletin>,
 }
 
 #[derive(Clone, Copy)]
@@ -92,6 +110,31 @@ impl TaskContext {
         let mut seed = [0; 8];
         hasher.finalize_xof().fill(&mut seed);
         u64::from_le_bytes(seed)
+    }
+
+    /// Tells those who wait for this task how much of it is done, from 0 to 1: they see it by
+    /// [`AsyncResult::task_progress`](crate::AsyncResult::task_progress). Cheap enough to be called often: the newest counts, and is
+    /// sent at most five times a second.
+    pub fn progress(&self, fraction: f64) {
+        // What is no number says nothing.
+        let progress = (!fraction.is_nan()).then(|| fraction.clamp(0.0, 1.0));
+        self.surroundings.bulletin.post(self.batch, self.id.index, News { progress, ..News::default() });
+    }
+
+    /// Shows a value to those who wait for this task: the newest, while it runs and when it has ended in whatever way but a crash.
+    /// They get it by [`AsyncResult::published`](crate::AsyncResult::published). Sent at most five times a second; encoding it is
+    /// what it costs.
+    ///
+    /// # Errors
+    /// When it cannot be encoded, or has more than 16 KiB. What was published before stays.
+    pub fn publish<T: Serialize>(&self, value: &T) -> Result<(), PublishError> {
+        let published = encode_bounded(value, PUBLISHED_BYTES_MAX).map_err(|error| match error {
+            EncodeError::TooLong { bytes_max } => PublishError::TooLong { bytes_max },
+            EncodeError::Failed(error) => PublishError::NotEncoded(error.to_string()),
+        })?;
+        let news = News { published: Some(published.into()), ..News::default() };
+        self.surroundings.bulletin.post(self.batch, self.id.index, news);
+        Ok(())
     }
 
     /// The values that tasks of this program have left on this engine.

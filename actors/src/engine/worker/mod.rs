@@ -36,9 +36,9 @@ mod thread;
 
 use std::{fmt, io, path::Path, process::Command, sync::Arc, time::Duration};
 
-pub use context::TaskContext;
+pub use context::{PublishError, TaskContext};
 pub use namespace::{Namespace, NamespaceError};
-pub(crate) use protocol::{Report, Reporting, Run};
+pub(crate) use protocol::{Report, Reporting, Run, Told};
 pub(crate) use serve::{abort_if_worker, was_initialised};
 pub use serve::{init, init_with};
 
@@ -62,6 +62,8 @@ pub(crate) enum WorkerEvent {
     /// Tasks have ended. The reports of a batch come in order and without gaps; what a process reports is only as
     /// trustworthy as the code that it runs, so check that it belongs to a batch that the worker has.
     Report(Report),
+    /// What the task has told that runs. Best effort, of late at times; check that it is of a batch that the worker has.
+    Told(Told),
     /// The worker is gone. Its last event; comes exactly once, unless the [`Worker`] was dropped before.
     Exited(WorkerExited),
 }

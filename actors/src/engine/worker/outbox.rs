@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{Report, Reporting, Run};
-use crate::task::{BatchId, Cause, Outcomes, PackedBuilder, TaskOutput, Timing};
+use super::{Report, Reporting, Run, Told, capture::Follower};
+use crate::task::{BatchId, Cause, News, Outcomes, PackedBuilder, TaskOutput, Timing};
 
 /// An outcome goes at once when the last report is this old. Less often, the cost of a message is small beside the tasks;
 /// longer, and the engine would be told noticeably late.
@@ -21,10 +21,25 @@ const REPORT_BYTES: usize = 256 << 10;
 /// How often somebody looks after outcomes that wait behind a long task.
 const STRAGGLERS_EVERY: Duration = Duration::from_millis(2);
 
+/// How often is sent what a running task tells, at most. People look at it.
+const NEWS_EVERY: Duration = Duration::from_millis(200);
+
 /// Where reports go.
 pub(super) trait ReportSink: Send + 'static {
     /// Sends a report. May block; must not fail: a sink without an engine has nobody to tell.
     fn send(&mut self, report: Report);
+
+    /// As [`send`](Self::send), of what the running task tells.
+    fn tell(&mut self, told: Told);
+}
+
+/// Takes what the running task tells.
+pub(super) trait Bulletin: Send + Sync {
+    /// The task of that index in the batch tells something.
+    fn post(&self, batch: BatchId, index: u32, news: News);
+
+    /// Tells what the running task has written since the last time.
+    fn follow(&self);
 }
 
 /// Gathers outcomes and sends them as reports. Has a thread that sends what waits behind a long task.
@@ -73,6 +88,13 @@ struct State<S> {
     /// The task that the engine was told to be running, for the case that the worker does not survive it.
     announced: Option<u32>,
     helper: Helper,
+    /// What the running task has told, and whether that has not been sent.
+    news: Option<(News, bool)>,
+    last_news: Option<Instant>,
+    /// Reads along what tasks write, where that is captured.
+    follower: Option<Follower>,
+    /// What was written is being taken for the outcome of a task; what comes then belongs to the next.
+    taking: bool,
 }
 
 /// What the helping thread does.
@@ -100,11 +122,11 @@ struct Waiting {
 }
 
 impl<S: ReportSink> Outbox<S> {
-    /// An outbox that sends to `sink`.
+    /// An outbox that sends to `sink`, also what tasks write, if there is somebody who reads that.
     ///
     /// # Errors
     /// When the system has no more threads.
-    pub(super) fn start(sink: S) -> io::Result<Self> {
+    pub(super) fn start(sink: S, follower: Option<Follower>) -> io::Result<Self> {
         let now = Instant::now();
         let state = State {
             sink,
@@ -115,6 +137,10 @@ impl<S: ReportSink> Outbox<S> {
             last_report: now,
             announced: None,
             helper: Helper::Asleep,
+            news: None,
+            last_news: None,
+            follower,
+            taking: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), helper: Condvar::new() });
         let helped = Arc::clone(&shared);
@@ -130,15 +156,36 @@ impl<S: ReportSink> Outbox<S> {
         state.unfinished = run.arguments.len();
         state.waiting.first = run.first;
         state.announced = None;
+        state.news = None;
         // Of a batch of one task, the engine knows what runs.
         if state.unfinished > 1 && state.reporting == Reporting::Coalesced {
             self.shared.wake_helper(&mut state);
         }
     }
 
+    /// Where the running task tells what it tells.
+    pub(super) fn bulletin(&self) -> Arc<dyn Bulletin> {
+        self.shared.clone()
+    }
+
+    /// What the running task has written is about to be taken for its outcome.
+    pub(super) fn taking_output(&self) {
+        self.shared.lock().taking = true;
+    }
+
     /// Adds the outcome of the batch's next task.
-    pub(super) fn push(&self, ended: Ended<'_>) -> Pushed {
+    pub(super) fn push(&self, mut ended: Ended<'_>) -> Pushed {
         let mut state = self.shared.lock();
+        if state.news.is_some()
+            && let Some((News { published: published @ Some(_), .. }, _)) = state.news.take()
+        {
+            ended.output.get_or_insert_default().published = published;
+        }
+        if std::mem::take(&mut state.taking)
+            && let Some(follower) = &mut state.follower
+        {
+            follower.rewind();
+        }
         let now = ended.end;
         if matches!(ended.result, Ok(Cow::Owned(_))) && !state.waiting.is_empty() {
             // A long one begins a report, so that it need not be copied behind others.
@@ -182,6 +229,30 @@ impl<S> Shared<S> {
     }
 }
 
+impl<S: ReportSink> Bulletin for Shared<S> {
+    fn post(&self, batch: BatchId, index: u32, news: News) {
+        let mut state = self.lock();
+        // A thread that a task has left behind has nothing to tell any more.
+        if state.batch == batch && state.running() == index && state.unfinished > 0 {
+            let (latest, unsent) = state.news.get_or_insert_default();
+            latest.update(news);
+            *unsent = true;
+            self.wake_helper(&mut state);
+        }
+    }
+
+    fn follow(&self) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let (batch, index) = (state.batch, state.running());
+        let Some(follower) = state.follower.as_mut().filter(|_| state.unfinished > 0 && !state.taking) else { return };
+        let written = follower.read();
+        if !written.is_empty() {
+            state.sink.tell(Told { batch, index, news: News { written, ..News::default() } });
+        }
+    }
+}
+
 impl<S: ReportSink> Shared<S> {
     fn help(&self) {
         let mut state = self.lock();
@@ -200,9 +271,18 @@ impl<S: ReportSink> Shared<S> {
     }
 }
 
+impl<S> State<S> {
+    /// The task that runs.
+    fn running(&self) -> u32 {
+        // A batch has fewer than 2^32 tasks.
+        self.waiting.first.wrapping_add(self.waiting.timings.len() as u32)
+    }
+}
+
 impl<S: ReportSink> State<S> {
     /// Sends what has waited for long, or tells which task it is that takes long.
     fn look(&mut self) {
+        let unsent = self.send_news();
         if self.waiting.is_empty() {
             let alone = self.unfinished <= 1 || self.reporting == Reporting::Careful;
             if !alone && self.announced != Some(self.waiting.first) && self.last_report.elapsed() >= STRAGGLERS_EVERY {
@@ -210,12 +290,25 @@ impl<S: ReportSink> State<S> {
                 self.send();
             }
             // One who was dismissed meanwhile stays so.
-            if alone && self.helper == Helper::Looks {
+            if alone && !unsent && self.helper == Helper::Looks {
                 self.helper = Helper::Asleep;
             }
         } else if self.last_report.elapsed() >= REPORT_AFTER {
             self.send();
         }
+    }
+
+    /// Sends what the running task has told, unless that was done a moment ago; whether there is still something to be sent.
+    fn send_news(&mut self) -> bool {
+        let (batch, index) = (self.batch, self.running());
+        let Some((news, unsent @ true)) = &mut self.news else { return false };
+        if self.last_news.is_some_and(|last| last.elapsed() < NEWS_EVERY) {
+            return true;
+        }
+        *unsent = false;
+        self.sink.tell(Told { batch, index, news: news.clone() });
+        self.last_news = Some(Instant::now());
+        false
     }
 
     fn send(&mut self) {
@@ -266,7 +359,7 @@ impl Waiting {
             }
         }
         if let Some(output) = ended.output {
-            self.bytes += output.stdout.len() + output.stderr.len();
+            self.bytes += output.bytes();
             self.output.push((offset, output));
         }
     }

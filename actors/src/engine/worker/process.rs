@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use engineroom_runtime::proto::frame::RawDecoder;
+use engineroom_runtime::proto::frame::{RawDecoder, RawFrame};
 use rustix::{net::sockopt::set_socket_send_buffer_size, process::Signal};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -27,12 +27,13 @@ use tokio::{
 };
 
 use super::{
-    EventSink, Report, Run, RunError, WorkerEvent, WorkerExited,
+    EventSink, Run, RunError, WorkerEvent, WorkerExited,
     capture::OutputFiles,
     control::RUNS_MAX,
     keeper::{Demise, Leash, keep},
     protocol::{
-        LONG_READ_BYTES, Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message,
+        LONG_READ_BYTES, Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Said, Start, decode_message, decode_said, decoder,
+        encode_message,
     },
     serve::{MARKER, marker},
 };
@@ -156,8 +157,9 @@ async fn listen(mut reader: Reader, guard: &KillOnDrop, demise: oneshot::Receive
     }
     let mut fault = None;
     while not_ready.is_none() {
-        match reader.next::<Report>().await {
-            Ok(Some(report)) => sink(WorkerEvent::Report(report)),
+        match reader.next(decode_said).await {
+            Ok(Some(Said::Report(report))) => sink(WorkerEvent::Report(report)),
+            Ok(Some(Said::Told(told))) => sink(WorkerEvent::Told(told)),
             Ok(None) => break,
             Err(error) => {
                 fault = Some(error);
@@ -186,7 +188,7 @@ enum NotReady {
 }
 
 async fn await_ready(reader: &mut Reader) -> Result<(), NotReady> {
-    match timeout(START_TIMEOUT, reader.next::<Ready>()).await {
+    match timeout(START_TIMEOUT, reader.next(decode_message::<Ready>)).await {
         Ok(Ok(Some(Ready { protocol: PROTOCOL, .. }))) => Ok(()),
         Ok(Ok(Some(Ready { protocol: worker, .. }))) => Err(NotReady::Fault(ProtocolError::Version { worker, engine: PROTOCOL })),
         Ok(Ok(None)) => Err(NotReady::Ended),
@@ -224,10 +226,10 @@ impl Reader {
 
     /// The next message, or `None` when the process has closed its end. A message that has not come completely by then does
     /// not count.
-    async fn next<M: Message>(&mut self) -> Result<Option<M>, ProtocolError> {
+    async fn next<M>(&mut self, read: fn(&RawFrame) -> Result<M, ProtocolError>) -> Result<Option<M>, ProtocolError> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
-                return decode_message(&frame).map(Some);
+                return read(&frame).map(Some);
             }
             let read = match self.decoder.room() {
                 Some(room) => {

@@ -95,7 +95,7 @@ impl Desk {
         let mut reports = Vec::new();
         loop {
             match self.event().await {
-                WorkerEvent::Ready => {}
+                WorkerEvent::Ready | WorkerEvent::Told(_) => {}
                 WorkerEvent::Report(report) => reports.push(report),
                 WorkerEvent::Exited(exited) => {
                     tokio::task::yield_now().await;
@@ -224,7 +224,7 @@ fn a_failing_task_does_not_fail_its_neighbours() {
         assert!(matches!(&all[1], Err(Cause::Panicked { message, location: Some(_), .. }) if message == "boom"));
         assert!(matches!(&all[2], Err(Cause::ReturnedError { message, .. }) if message == "no luck"));
         let outputs: Vec<_> = reports.iter().flat_map(|r| r.outcomes.output.iter().map(|(at, o)| (r.first + at, o))).collect();
-        let [(1, TaskOutput { stdout, stderr })] = &outputs[..] else { panic!("{outputs:?}") };
+        let [(1, TaskOutput { stdout, stderr, .. })] = &outputs[..] else { panic!("{outputs:?}") };
         assert!(stdout.is_empty() && stderr.contains("boom"), "the panic is announced as usual: {stderr}");
     });
 }

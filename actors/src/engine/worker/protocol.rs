@@ -5,6 +5,7 @@
 //! worker → engine   Ready   once, at first
 //! engine → worker   Run     a batch; they are run in the order in which they come
 //! worker → engine   Report  the outcomes of some consecutive tasks of the batch
+//! worker → engine   Told    what the task has told that runs
 //! ```
 
 use std::io;
@@ -17,11 +18,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     code::{DecodeError, Function, SharedFile, decode},
-    task::{BatchId, BundleHash, EngineId, JobId, Outcomes, Packed},
+    task::{BatchId, BundleHash, EngineId, JobId, News, Outcomes, Packed},
 };
 
 /// The version of this protocol. The two sides may be of different releases, because the worker is the user's program.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// The longest body of a message between engine and worker, in bytes. It bounds the arguments of one batch and the result
 /// of one task. Memory grows with what has arrived, not with what a header announces.
@@ -78,6 +79,17 @@ pub(crate) struct Report {
     pub(crate) first: u32,
     /// The outcomes.
     pub(crate) outcomes: Outcomes,
+}
+
+/// What the task has told that runs, for those who wait for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// The dispatch of the batch.
+    pub(crate) batch: BatchId,
+    /// The task's index in its job.
+    pub(crate) index: u32,
+    /// The latest that it has told.
+    pub(crate) news: News,
 }
 
 /// The engine's first message.
@@ -142,6 +154,23 @@ impl Message for Report {
     fn flaw(&self) -> Option<&'static str> {
         (!self.outcomes.is_sound()).then_some("its parts do not fit together")
     }
+}
+
+impl Message for Told {
+    const KIND: u8 = 5;
+
+    fn flaw(&self) -> Option<&'static str> {
+        (!self.news.is_sound()).then_some("it does not keep to its bounds")
+    }
+}
+
+/// What a worker says once it is ready.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// What became of tasks.
+    Report(Report),
+    /// What a running task tells.
+    Told(Told),
 }
 
 /// Bytes on a worker's socket that are not what the protocol allows.
@@ -218,6 +247,17 @@ pub(super) fn decode_message<M: Message>(frame: &RawFrame) -> Result<M, Protocol
     match message.flaw() {
         Some(flaw) => Err(ProtocolError::Flawed { kind, flaw }),
         None => Ok(message),
+    }
+}
+
+/// Reads what a worker says.
+///
+/// # Errors
+/// When it is nothing of that, or not sound.
+pub(super) fn decode_said(frame: &RawFrame) -> Result<Said, ProtocolError> {
+    match frame.kind {
+        Told::KIND => decode_message(frame).map(Said::Told),
+        _ => decode_message(frame).map(Said::Report),
     }
 }
 

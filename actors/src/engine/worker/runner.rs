@@ -8,7 +8,7 @@ use super::{
     context::{Surroundings, TaskContext},
     control::{Control, Verdict},
     namespace::Namespace,
-    outbox::{Ended, Outbox, Pushed, ReportSink},
+    outbox::{Bulletin, Ended, Outbox, Pushed, ReportSink},
     panics::{self, Noise},
     protocol::{WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
 };
@@ -24,7 +24,6 @@ const RESULT_BYTES_MAX: usize = WORKER_MESSAGE_BYTES_MAX - WORKER_MESSAGE_MARGIN
 const CAUSE_TEXT_BYTES_MAX: usize = 16 << 10;
 
 /// Runs batches, one task after another on the calling thread.
-#[derive(Debug)]
 pub(super) struct Runner<S> {
     own_bundle: Option<BundleHash>,
     tasks: Tasks,
@@ -59,6 +58,11 @@ impl<S: ReportSink> Runner<S> {
         sink: S,
     ) -> io::Result<Self> {
         Self::new(own_bundle, tasks, values, control, None, Noise::Silent, sink)
+    }
+
+    /// Where a running task tells what it tells.
+    pub(super) fn bulletin(&self) -> Arc<dyn Bulletin> {
+        Arc::clone(&self.surroundings.bulletin)
     }
 
     /// Runs a batch. Each task's outcome goes to the sink, in order, and soon.
@@ -99,6 +103,9 @@ impl<S: ReportSink> Runner<S> {
     /// Hands over a task's outcome. Returns when the next task begins.
     fn conclude(&mut self, start: Instant, end: Instant, result: Result<(), Cause>, look: Look) -> Instant {
         let looked = self.capture.as_ref().is_some_and(|capture| capture.is_due(look));
+        if looked {
+            self.outbox.taking_output();
+        }
         let output = self.capture.as_mut().filter(|_| looked).and_then(Capture::take);
         let bytes = self.value.len();
         let result = match result {
@@ -126,8 +133,9 @@ impl<S: ReportSink> Runner<S> {
         sink: S,
     ) -> io::Result<Self> {
         panics::install();
-        let surroundings = Arc::new(Surroundings { control, namespace: Namespace::default() });
-        let (outbox, value) = (Outbox::start(sink)?, Vec::new());
+        let follower = capture.as_ref().map(Capture::follower).transpose()?;
+        let (outbox, value) = (Outbox::start(sink, follower)?, Vec::new());
+        let surroundings = Arc::new(Surroundings { control, namespace: Namespace::default(), bulletin: outbox.bulletin() });
         Ok(Self { own_bundle, tasks, values, surroundings, capture, noise, outbox, value })
     }
 }

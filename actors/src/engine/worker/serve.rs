@@ -5,22 +5,26 @@ use std::{
     io::{self, Read, Write},
     os::{fd::AsFd, unix::net::UnixStream},
     process,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use engineroom_runtime::proto::frame::RawDecoder;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{FileType, fstat},
     process::{Pid, Signal, getpgrp, getpid, kill_current_process_group, kill_process},
     stdio::dup2_stdin,
 };
 
 use super::{
-    Report, Run,
+    Report, Run, Told,
     capture::Capture,
-    outbox::ReportSink,
+    outbox::{Bulletin, ReportSink},
     protocol::{Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message},
     runner::Runner,
 };
@@ -31,6 +35,9 @@ pub(super) const MARKER: &str = "ENGINEROOM_WORKER";
 
 /// The exit code of a program that was started as a worker and does what a worker must not do.
 const EXIT_MISUSED: i32 = 70;
+
+/// How often is looked whether the running task has written something, for those who follow it. Each look costs two system calls.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 /// The exit code of a worker that cannot serve.
 const EXIT_CANNOT_SERVE: i32 = 71;
@@ -111,7 +118,8 @@ fn serve(tasks: Tasks) -> Result<Never, ProtocolError> {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Tasks that read standard input find nothing, instead of the engine's messages.
     dup2_stdin(File::open("/dev/null")?).map_err(io::Error::from)?;
-    watch(stream.try_clone()?)?;
+    let bulletin = Arc::default();
+    watch(stream.try_clone()?, Arc::clone(&bulletin))?;
     let mut writer = Writer { stream: stream.try_clone()? };
     let mut reader = Reader { stream, decoder: decoder(), buffer: vec![0; READ_BYTES] };
 
@@ -126,17 +134,23 @@ fn serve(tasks: Tasks) -> Result<Never, ProtocolError> {
     Capture::flush();
     capture.take();
     let mut runner = Runner::of_process(start.bundle, tasks, capture, writer)?;
+    // It was empty, as this is the only place that sets it.
+    let _ = bulletin.set(runner.bulletin());
     loop {
         runner.run(&reader.next::<Run>()?);
     }
 }
 
-/// Ends the process, also in the middle of a task, as soon as the engine is gone.
-fn watch(socket: UnixStream) -> io::Result<()> {
-    let watch = move || {
+/// Ends the process, also in the middle of a task, as soon as the engine is gone; and tells what the running task writes.
+fn watch(socket: UnixStream, bulletin: Arc<OnceLock<Arc<dyn Bulletin>>>) -> io::Result<()> {
+    let every = Timespec { tv_sec: FOLLOW_EVERY.as_secs() as i64, tv_nsec: 0 };
+    let watch = move || loop {
         // Without any flag, only the end of the connection wakes. Errors pass: they are interruptions by signals.
-        while !matches!(poll(&mut [PollFd::new(&socket, PollFlags::empty())], None), Ok(1..)) {}
-        vanish()
+        match poll(&mut [PollFd::new(&socket, PollFlags::empty())], Some(&every)) {
+            Ok(0) => bulletin.get().into_iter().for_each(|bulletin| bulletin.follow()),
+            Ok(_) => vanish(),
+            Err(_) => {}
+        }
     };
     thread::Builder::new().name("engine-watcher".into()).spawn(watch).map(drop)
 }
@@ -196,6 +210,12 @@ impl ReportSink for Writer {
     fn send(&mut self, report: Report) {
         // Reports are cut well below the longest message, so only a socket without an engine fails.
         if Writer::send(self, &report).is_err() {
+            vanish();
+        }
+    }
+
+    fn tell(&mut self, told: Told) {
+        if Writer::send(self, &told).is_err() {
             vanish();
         }
     }

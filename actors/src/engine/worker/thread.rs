@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    EventSink, Report, Run, RunError, WorkerEvent, WorkerExited,
+    EventSink, Report, Run, RunError, Told, WorkerEvent, WorkerExited,
     control::{Control, RUNS_MAX},
     outbox::ReportSink,
     runner::Runner,
@@ -107,6 +107,10 @@ impl Events {
 impl ReportSink for Events {
     fn send(&mut self, report: Report) {
         self.emit(WorkerEvent::Report(report));
+    }
+
+    fn tell(&mut self, told: Told) {
+        self.emit(WorkerEvent::Told(told));
     }
 }
 

@@ -168,7 +168,7 @@ mod tests {
         values.push(&[7; 300]);
         let timings = vec![Timing { start_us: 1, busy_us: u32::MAX }, Timing::default()];
         let crash = Cause::WorkerCrashed { exit: WorkerExit::Signal(9), last_output: "bye".into() };
-        let output = TaskOutput { stdout: "out".into(), stderr: String::new() };
+        let output = TaskOutput { stdout: "out".into(), published: Some(Bytes::from_static(b"last")), ..TaskOutput::default() };
         let quiet = Outcomes { epoch_us: u64::MAX, values: values.build(), timings, ..Outcomes::default() };
         let loud = Outcomes { failures: vec![(0, crash)], output: vec![(1, output)], ..quiet.clone() };
         vec![(RunBody::Ran(quiet), 2), (RunBody::Ran(loud), 2), (RunBody::Ended(Cause::Poisoned { losses: 3 }), 9)]

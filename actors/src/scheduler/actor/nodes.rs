@@ -11,11 +11,11 @@ use engineroom_runtime::{
 
 use super::SchedulerActor;
 use crate::engine::EngineActor;
-use crate::results::{RecordRun, Settle};
+use crate::results::{PassNews, RecordRun, Settle};
 use crate::scheduler::{Capability, Claim, Refused, Verdict, WorkerMode};
 use crate::status::EngineInfo;
 use crate::task::EngineId;
-use crate::wire::{Before, Draining, HeldBatch, Register, Registered, Report, Retracted, Run, RunBody, engine_actor};
+use crate::wire::{Before, Draining, HeldBatch, Register, Registered, Report, Retracted, Run, RunBody, TaskNews, engine_actor};
 
 /// How many engines one node may register.
 const ENGINES_PER_NODE_MAX: u32 = 4096;
@@ -252,6 +252,23 @@ impl Handler<Remote<Report>> for SchedulerActor {
             }
         }
         self.carry_out(context);
+    }
+}
+
+impl Handler<Remote<TaskNews>> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, remote: Remote<TaskNews>, _: &mut Context<Self>) {
+        let TaskNews { engine, batch, index, news } = remote.message;
+        if !self.is_of(engine, &remote.from) || !news.is_sound() {
+            return remote
+                .from
+                .close(CloseCode::ProtocolViolation, "news that contradict themselves, or of another node's engine");
+        }
+        // Of a task that is not there any more they are of no use.
+        if let Some(job) = self.core.job_at(engine, batch, index) {
+            self.store(job).do_send(PassNews { job, index, news });
+        }
     }
 }
 

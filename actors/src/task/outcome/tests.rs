@@ -41,7 +41,14 @@ fn outcomes(count: u32, bytes: usize) -> Outcomes {
             outcomes.failures.push((index, causes[index as usize / 3 % causes.len()].clone()));
         }
         if index % 4 == 0 {
-            outcomes.output.push((index, TaskOutput { stdout: text(bytes, 3), stderr: text(bytes, index as usize) }));
+            outcomes.output.push((
+                index,
+                TaskOutput {
+                    stdout: text(bytes, 3),
+                    stderr: text(bytes, index as usize),
+                    published: Some(vec![1; bytes].into()),
+                },
+            ));
         }
     }
     outcomes.values = values.build();

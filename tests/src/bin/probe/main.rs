@@ -9,6 +9,7 @@ mod handles;
 mod lazy;
 mod misuse;
 mod namespace;
+mod news;
 mod schedule;
 mod service;
 mod shared;
@@ -84,6 +85,8 @@ fn run(options: &Options) -> Result<()> {
         "shared-map" => shared::map(options),
         "shared-embedded" => shared::embedded(),
         "shared-submit" => shared::submit(options),
+        "follow" => news::follow(options),
+        "tell" => news::tell_while_running(options),
         "values" => namespace::values(options),
         "scatter" => namespace::scatter(options),
         "broadcast" => namespace::broadcast(options),

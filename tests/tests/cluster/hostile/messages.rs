@@ -26,8 +26,14 @@ const OF_CLIENTS: &[(u32, &str)] = &[
 ];
 
 /// What only engine nodes may send.
-const OF_ENGINES: &[(u32, &str)] =
-    &[(BLOBS, "fetch-blob"), (SCHEDULER, "register"), (SCHEDULER, "draining"), (SCHEDULER, "report"), (SCHEDULER, "retracted")];
+const OF_ENGINES: &[(u32, &str)] = &[
+    (BLOBS, "fetch-blob"),
+    (SCHEDULER, "register"),
+    (SCHEDULER, "draining"),
+    (SCHEDULER, "report"),
+    (SCHEDULER, "retracted"),
+    (SCHEDULER, "task-news"),
+];
 
 /// Numbers at which something could break.
 const NUMBERS: &[u64] = &[0, 1, 2, 255, 65_535, 0x7fff_ffff, 0xffff_fffe, 0xffff_ffff];

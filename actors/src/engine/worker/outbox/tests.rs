@@ -1,17 +1,31 @@
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::{
+    io::{Seek, SeekFrom, Write},
+    sync::mpsc::{Receiver, Sender, channel},
+};
 
 use super::*;
 use crate::engine::worker::testing::idle;
+use crate::task::{OutputStream, Piece};
 
 impl ReportSink for Sender<Report> {
     fn send(&mut self, report: Report) {
         let _ = Sender::send(self, report);
     }
+
+    fn tell(&mut self, _: Told) {}
+}
+
+impl ReportSink for Sender<Told> {
+    fn send(&mut self, _: Report) {}
+
+    fn tell(&mut self, told: Told) {
+        let _ = Sender::send(self, told);
+    }
 }
 
 fn outbox() -> (Outbox<Sender<Report>>, Receiver<Report>) {
     let (sender, reports) = channel();
-    (Outbox::start(sender).unwrap(), reports)
+    (Outbox::start(sender, None).unwrap(), reports)
 }
 
 fn run(first: u32, tasks: usize, reporting: Reporting) -> Run {
@@ -115,4 +129,72 @@ fn the_engine_hears_which_task_takes_long_if_it_could_be_another() {
     assert_eq!(reports.recv().unwrap().first, 7);
     let report = reports.recv().unwrap();
     assert_eq!((report.first, report.outcomes.len()), (8, 0));
+}
+
+#[test]
+fn what_the_running_task_tells_is_sent_and_the_newest_counts() {
+    let (sender, all_told) = channel::<Told>();
+    let outbox = Outbox::start(sender, None).unwrap();
+    let bulletin = outbox.bulletin();
+    let progress = |progress| News { progress: Some(progress), ..News::default() };
+    outbox.begin(&run(10, 1, Reporting::Coalesced));
+    bulletin.post(BatchId(5), 11, progress(0.9));
+    bulletin.post(BatchId(4), 10, progress(0.9));
+    bulletin.post(BatchId(5), 10, progress(0.1));
+    assert_eq!(all_told.recv().unwrap(), Told { batch: BatchId(5), index: 10, news: progress(0.1) });
+    // The next ones are held back for a while.
+    for step in 2..=9 {
+        bulletin.post(BatchId(5), 10, progress(f64::from(step) / 10.0));
+    }
+    let mut latest = 0.1;
+    while latest < 0.9 {
+        let told = all_told.recv().unwrap().news.progress.unwrap();
+        assert!(told > latest, "{told} after {latest}");
+        latest = told;
+    }
+}
+
+#[test]
+fn what_was_published_last_travels_with_the_outcome_of_its_task() {
+    let (outbox, reports) = outbox();
+    outbox.begin(&run(0, 2, Reporting::Careful));
+    let published = |value: &'static [u8]| News { published: Some(value.into()), ..News::default() };
+    outbox.bulletin().post(BatchId(5), 0, published(b"first"));
+    outbox.bulletin().post(BatchId(5), 0, published(b"last"));
+    outbox.push(ended(&outbox, Err(Cause::Aborted)));
+    outbox.push(ended(&outbox, Ok(b"plain")));
+    let left = |report: Report| report.outcomes.output_of(0).and_then(|output| output.published.clone());
+    let mut with_outcomes = reports.iter().filter(|report| !report.outcomes.is_empty());
+    assert_eq!(left(with_outcomes.next().unwrap()).as_deref(), Some(&b"last"[..]));
+    assert_eq!(left(with_outcomes.next().unwrap()), None);
+}
+
+#[test]
+fn what_the_running_task_writes_is_told_up_to_its_end_and_anew_for_the_next() {
+    let (sender, all_told) = channel::<Told>();
+    let mut file = tempfile::tempfile().unwrap();
+    let follower = Follower::of([&file, &tempfile::tempfile().unwrap()]).unwrap();
+    let outbox = Outbox::start(sender, Some(follower)).unwrap();
+    let bulletin = outbox.bulletin();
+    let mut follow = |text: &str| {
+        file.write_all(text.as_bytes()).unwrap();
+        bulletin.follow();
+        all_told.try_recv().ok().map(|told| (told.index, told.news.written))
+    };
+    let piece = |until, text: &str| vec![Piece { stream: OutputStream::Stdout, until, text: text.into() }];
+    assert_eq!(follow("before any task"), None);
+    outbox.begin(&run(7, 2, Reporting::Careful));
+    outbox.taking_output();
+    assert_eq!(follow(""), None, "whose it is is being found out");
+    outbox.push(ended(&outbox, Ok(b"first")));
+    file.set_len(0).unwrap();
+    file.seek(SeekFrom::Start(0)).unwrap();
+    let mut follow = |text: &str| {
+        file.write_all(text.as_bytes()).unwrap();
+        bulletin.follow();
+        all_told.try_recv().ok().map(|told| (told.index, told.news.written))
+    };
+    assert_eq!(follow("one "), Some((8, piece(4, "one "))));
+    assert_eq!(follow(""), None);
+    assert_eq!(follow("two"), Some((8, piece(7, "two"))));
 }

@@ -29,6 +29,7 @@ fn reports(events: &Receiver<WorkerEvent>, tasks: usize) -> Vec<Report> {
     while reports.iter().map(|report| report.outcomes.len()).sum::<usize>() < tasks {
         match events.recv().unwrap() {
             WorkerEvent::Report(report) => reports.push(report),
+            WorkerEvent::Told(_) => {}
             other => panic!("{other:?}"),
         }
     }
