@@ -51,8 +51,8 @@ mod task;
 mod wire;
 
 pub use client::{
-    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, DirectView, Distribution, Gathered, History, InOrder,
-    LazyAsCompleted, LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
+    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, Dependency, DirectView, Distribution, Gathered,
+    History, InOrder, LazyAsCompleted, LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
 };
 pub use cluster::Cluster;
 pub use code::{BundleError, CacheError, TaskName, Tasks, TypedError};

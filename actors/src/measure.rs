@@ -7,7 +7,7 @@ use std::{collections::VecDeque, num::NonZeroU32, time::Instant};
 use crate::scheduler::{
     Capability, Chunk, ClientKey, Command, JobSpec, Placement, Requirement, Scheduler, Settings, Time, Weight, WorkerMode,
 };
-use crate::task::{BatchId, EngineId, JobId};
+use crate::task::{BatchId, EngineId, JobId, TaskOptions};
 
 /// How many tasks are submitted at once: about as many single submissions as one coalesced message of a client brings.
 const RUN: u32 = 256;
@@ -107,8 +107,8 @@ impl Bench {
             Batches::OfOne => Chunk::Fixed(NonZeroU32::MIN),
         };
         let requirement = Requirement::Named { name: "task".into() };
-        let (client, placement, priority) = (ClientKey(1), Placement::Balanced, 0);
-        let spec = JobSpec { id: JOB, client, requirement, placement, priority, chunk };
+        let (client, placement, options) = (ClientKey(1), Placement::Balanced, TaskOptions::default());
+        let spec = JobSpec { id: JOB, client, requirement, placement, chunk, options };
         scheduler.open_job(spec).expect("the first job has an unused id");
         Self { scheduler, running: VecDeque::new(), now: Time(0), owed: 0, submissions: 0, commands: 0 }
     }

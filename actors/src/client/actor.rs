@@ -42,6 +42,8 @@ pub(crate) struct ClientActor {
     pub(super) sending_value: Option<BlobHash>,
     /// Jobs that wait until fewer parts are under way.
     pub(super) crowded: VecDeque<u64>,
+    /// Jobs that the controller has not acknowledged, and the numbers of those that wait for their tasks, which come after them.
+    pub(super) opening: HashMap<JobId, BTreeSet<u64>>,
     pub(super) parts_in_flight: usize,
     pub(super) flush_waiters: Vec<oneshot::Sender<()>>,
 }
@@ -144,6 +146,7 @@ impl ClientActor {
             held_for_value: BTreeSet::new(),
             sending_value: None,
             crowded: VecDeque::new(),
+            opening: HashMap::new(),
             parts_in_flight: 0,
             flush_waiters: Vec::new(),
         }
@@ -239,6 +242,7 @@ impl Handler<AddJob> for ClientActor {
             return job.fail(error);
         }
         let number = job.number;
+        self.opening.insert(job.id, BTreeSet::new());
         self.jobs.insert(number, Entry::new(job, None));
         self.pump(number, context);
     }

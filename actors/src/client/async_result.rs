@@ -28,7 +28,7 @@ use super::{
     wait::block_until,
 };
 use crate::error::{Error, Result};
-use crate::task::{MessageId, TaskError};
+use crate::task::{JobId, MessageId, TaskError};
 use crate::wire::AbortCounts;
 
 /// How far a set of tasks is.
@@ -111,6 +111,15 @@ impl<R, S> AsyncResult<R, S> {
             (part.first..part.end).map(move |index| MessageId { job, index })
         };
         self.parts.iter().flat_map(ids).collect()
+    }
+
+    /// The tasks, as runs: of a job that is wholly here, and to which nothing is added any more, all there are.
+    pub(super) fn runs(&self) -> Vec<(JobId, u32, u32)> {
+        let run = |part: &Part| {
+            let whole = part.first == 0 && part.job.length() == (part.end, true);
+            (part.job.id, part.first, if whole { u32::MAX } else { part.end - part.first })
+        };
+        self.parts.iter().map(run).collect()
     }
 
     /// How many tasks there are.

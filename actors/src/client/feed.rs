@@ -54,7 +54,11 @@ impl Part {
     pub fn is_long(&self) -> bool {
         let header = self.open.as_ref().map_or(0, |header| {
             let label = header.label.as_ref().map_or(0, String::len);
-            header.function.name.len() + label + header.target.len() + 12 * header.direct.len()
+            header.function.name.len()
+                + label
+                + header.target.len()
+                + 12 * header.direct.len()
+                + 40 * header.options.dependencies()
         });
         MARGIN_BYTES + header + self.arguments.bytes() > INLINE_BYTES_MAX
     }
@@ -102,6 +106,11 @@ impl Feed {
 
     pub fn close(&mut self) {
         self.closed = true;
+    }
+
+    /// What the tasks have in common, until it is handed over.
+    pub fn header(&self) -> Option<&JobHeader> {
+        self.header.as_ref()
     }
 
     /// Drops what has not been given to the actor; the job ends there.

@@ -164,6 +164,11 @@ impl Job {
         notify
     }
 
+    /// The jobs that it waits for, while it has not been handed over.
+    pub fn named_jobs(&self) -> Vec<JobId> {
+        self.lock().feed.header().map_or(Vec::new(), |header| header.options.named_jobs().collect())
+    }
+
     /// How many tasks there are so far, and whether there will be no more.
     pub fn length(&self) -> (u32, bool) {
         let state = self.lock();

@@ -3,6 +3,7 @@
 mod actor;
 mod async_result;
 mod compose;
+mod dependency;
 mod engines;
 mod failures;
 mod feed;
@@ -53,6 +54,7 @@ use self::{
 };
 pub use self::{
     async_result::{AsyncResult, Progress},
+    dependency::Dependency,
     lazy::{LazyAsCompleted, LazyMap},
     metadata::TaskMetadata,
     namespace::{Distribution, Gathered},

@@ -62,15 +62,15 @@ impl OpenJobs {
     }
 
     /// The open job of a function, or a new one.
-    pub fn find(&self, client: &Client, choice: &Choice, function: Function, open: impl FnOnce() -> Arc<Job>) -> Arc<OpenJob> {
+    pub fn find(&self, client: &Client, choice: &Choice, function: &Function, open: impl FnOnce() -> Arc<Job>) -> Arc<OpenJob> {
         let mut jobs = lock(&choice.jobs);
         let usable = |open: &Arc<OpenJob>| open.job.failure().is_none() && open.job.length().0 < u32::MAX;
-        if let Some(job) = jobs.get(&function).and_then(Weak::upgrade).filter(usable) {
+        if let Some(job) = jobs.get(function).and_then(Weak::upgrade).filter(usable) {
             return job;
         }
         let fresh = Arc::new(OpenJob { client: client.clone(), job: open() });
         jobs.retain(|_, job| job.strong_count() > 0);
-        jobs.insert(function, Arc::downgrade(&fresh));
+        jobs.insert(function.clone(), Arc::downgrade(&fresh));
         let mut state = lock(&self.state);
         let oldest = if state.recent.len() == OPEN_JOBS_MAX { state.recent.pop_front() } else { None };
         state.recent.push_back(fresh.clone());

@@ -55,6 +55,8 @@ pub(super) struct Entry {
     /// What was asked for, of a job that another client submitted: first index and count.
     pub ranges: Option<Vec<(u32, u32)>>,
     pub aborts: Vec<PendingAbort>,
+    /// The jobs whose tasks it waits for: the controller must know them first.
+    pub after: Vec<JobId>,
 }
 
 /// Tasks that are to be aborted once they have been submitted.
@@ -67,6 +69,7 @@ pub(super) struct PendingAbort {
 impl Entry {
     pub fn new(job: Arc<Job>, ranges: Option<Vec<(u32, u32)>>) -> Self {
         Self {
+            after: job.named_jobs(),
             value: job.take_value().map(OwnValue::new),
             job,
             in_flight: VecDeque::new(),
@@ -129,6 +132,12 @@ impl ClientActor {
             if !entry.opened && entry.needs_bundle() && self.bundle != BundleProgress::Present {
                 self.held.insert(number);
                 return self.send_bundle(link, context);
+            }
+            if !entry.opened
+                && let Some(first) = entry.after.iter().find(|job| self.opening.contains_key(job))
+            {
+                self.opening.entry(*first).or_default().insert(number);
+                return;
             }
             if let Some(value) = &entry.value {
                 if value.is_due() {
@@ -259,6 +268,7 @@ impl ClientActor {
         }
         let Some(part) = self.landed(number) else { return };
         let Some(entry) = self.jobs.get_mut(&number) else { return };
+        let job = entry.job.id;
         match answer {
             Ok(Ok(())) => {
                 entry.opened = true;
@@ -273,7 +283,6 @@ impl ClientActor {
                 self.fail(number, Error::Submit(text.into()));
             }
             Ok(Err(SubmitRefusal::UnknownJob)) => {
-                let job = entry.job.id;
                 self.fail(number, Error::UnknownJob(job));
             }
             Ok(Err(SubmitRefusal::Invalid(text))) => {
@@ -290,6 +299,9 @@ impl ClientActor {
             }
             Err(error) => self.fail(number, Error::Submit(format!("the tasks could not be submitted: {error}"))),
         }
+        if self.jobs.get(&number).is_some_and(|entry| entry.opened) {
+            self.opened(job, context);
+        }
         self.pump(number, context);
         if let Some(number) = self.crowded.pop_front() {
             if let Some(entry) = self.jobs.get_mut(&number) {
@@ -299,13 +311,25 @@ impl ClientActor {
         }
     }
 
+    /// The controller knows a job: those that wait for it can be handed over.
+    pub(super) fn opened(&mut self, job: JobId, context: &mut Context<Self>) {
+        for number in self.opening.remove(&job).into_iter().flatten() {
+            self.pump(number, context);
+        }
+    }
+
     pub(super) fn fail(&mut self, number: u64, error: Error) {
-        while self.landed(number).is_some() {}
-        if let Some(entry) = self.jobs.get_mut(&number) {
+        let mut failed = vec![(number, error)];
+        while let Some((number, error)) = failed.pop() {
+            while self.landed(number).is_some() {}
+            let Some(entry) = self.jobs.get_mut(&number) else { continue };
             entry.dead = true;
             entry.value = None;
             entry.unsent.clear();
-            entry.job.fail(error);
+            entry.job.fail(error.clone());
+            let waiting = self.opening.remove(&entry.job.id).into_iter().flatten();
+            let text = format!("a job that it is to wait for was not submitted: {error}");
+            failed.extend(waiting.map(|number| (number, Error::Submit(text.clone()))));
         }
         // Those who wait for the budget look at what the job holds, which is nothing now.
         self.shared.acknowledged(0);

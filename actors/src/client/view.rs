@@ -12,6 +12,7 @@ use super::{
     Client,
     actor::AddJob,
     async_result::{AsyncResult, notify},
+    dependency::Dependency,
     job::{Job, WINDOW_BYTES},
     lazy::{LazyMap, OUTSTANDING_MAX},
     open_jobs::{Choice, OpenJobs},
@@ -98,6 +99,37 @@ impl LoadBalancedView {
     /// ```
     pub fn time_limit(&self, limit: Duration) -> Self {
         self.with(|options| options.tasks.time_limit_ms = whole_ms(limit))
+    }
+
+    /// How long a task may wait until it is sent to an engine for the first time, by the controller's clock; tasks that wait for
+    /// longer fail with [`Cause::QueueTimeout`](crate::Cause::QueueTimeout). Time in which it waits for other tasks counts, and so
+    /// does time in which the controller is down. One that is up may be noticed up to a hundredth part later.
+    pub fn queue_timeout(&self, limit: Duration) -> Self {
+        let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+        self.with(|options| options.tasks.queue_timeout_us = Some(limit_us))
+    }
+
+    /// Tasks run only after others: by default when all of these have succeeded. They may be of any job of the same owner, running
+    /// or ended. What is said here again is waited for as well.
+    ///
+    /// To wait for a whole map or job costs nothing for each task, however many there are on both sides. Other tasks count as one
+    /// for each run of consecutive ones; a view waits for 1,024 of them at most.
+    ///
+    /// A task that will never run, since the others have ended otherwise, fails at once with
+    /// [`Cause::UnmetDependency`](crate::Cause::UnmetDependency); with
+    /// [`Cause::ImpossibleDependency`](crate::Cause::ImpossibleDependency) if the others are not known.
+    ///
+    /// ```no_run
+    /// # use engineroom::prelude::*;
+    /// # let client = Client::connect(Profile::default())?;
+    /// # let view = client.load_balanced_view();
+    /// let built = view.map(|n: u64| n * n, 0..1_000);
+    /// let after = view.after(&built).map(|n: u64| n + 1, 0..1_000);
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    pub fn after(&self, tasks: impl Into<Dependency>) -> Self {
+        let Dependency(condition) = tasks.into();
+        self.with(|options| options.tasks.after.push(condition))
     }
 
     /// Calls `function` with each of the inputs, on whichever engines are free. Returns as soon as all inputs are drawn and
@@ -296,8 +328,8 @@ impl LoadBalancedView {
         let shared = &self.client.inner.shared;
         let pushed = function.and_then(|function| {
             let choice = self.choice.get_or_init(|| self.open_jobs.with(&self.options));
-            let open = self.open_jobs.find(&self.client, choice, function.clone(), || {
-                let job = Arc::new(self.job(Ok(function)));
+            let open = self.open_jobs.find(&self.client, choice, &function, || {
+                let job = Arc::new(self.job(Ok(function.clone())));
                 if job.failure().is_none() {
                     add_job(&self.client, &job);
                 }

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use self::disk::Disk;
 use super::{
-    EndLink, KeepRun, Kept, MemoryLimits, NoteEngines, PassNews, RecordLosses, RecordRun, Settle, Store, StoreStatus,
-    SubscribeOwner,
+    CountTasks, EndLink, KeepRun, Kept, MemoryLimits, NoteEngines, NoteReleased, PassNews, RecordLosses, RecordRun, Settle,
+    Store, StoreStatus, SubscribeOwner,
     awaiting::{Awaiting, Next},
     backend::{Answer, Done, Page, Question, Write},
     memory::Memory,
@@ -21,6 +21,7 @@ use super::{
     port::FromStore,
     subscription::{Key, OfJob, Subscription, Subscriptions},
 };
+use crate::scheduler::Known;
 use crate::task::JobId;
 use crate::wire::{FetchedTasks, JobCounts, Run, StoreRefusal, TaskPage};
 
@@ -60,6 +61,7 @@ enum Then {
     Recorded { job: JobId, tasks: (u32, u32), reply: Option<Reply<()>> },
     Subscribe(JobId, Box<Subscription>),
     Settled(oneshot::Sender<()>),
+    Counted(oneshot::Sender<Option<Known>>),
     Purged(Reply<Result<u64, StoreRefusal>>),
 }
 
@@ -151,8 +153,9 @@ impl ResultStore {
                 }
             }
             (Then::Settled(settled), _) => drop(settled.send(())),
+            (Then::Counted(reply), Done::Counted(known)) => drop(reply.send(known)),
             (Then::Purged(reply), Done::Purged(purged)) => reply.send(&purged),
-            (Then::TellKeeper(_) | Then::Recorded { .. } | Then::Subscribe(..) | Then::Purged(_), _) => {}
+            (Then::TellKeeper(_) | Then::Recorded { .. } | Then::Subscribe(..) | Then::Counted(_) | Then::Purged(_), _) => {}
         }
     }
 
@@ -340,6 +343,23 @@ impl Handler<NoteEngines> for ResultStore {
 
     fn handle(&mut self, note: NoteEngines, _: &mut Context<Self>) {
         self.write_only(Write::Engines(note));
+    }
+}
+
+impl Handler<NoteReleased> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, NoteReleased { job }: NoteReleased, _: &mut Context<Self>) {
+        self.write_only(Write::Released { job });
+    }
+}
+
+impl Handler<CountTasks> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, asked: CountTasks, context: &mut Context<Self>) {
+        let CountTasks { job, first, count, owner, reply } = asked;
+        self.write(Write::Count { viewer: owner.into(), job, first, count }, Then::Counted(reply), context);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{KeepRun, NoteEngines};
+use crate::scheduler::Known;
 use crate::status::StatusCounts;
 use crate::task::JobId;
 use crate::wire::{FetchTasks, FetchedTasks, JobCounts, QueryTasks, Run, StoreRefusal, TaskPage};
@@ -42,6 +43,17 @@ pub(super) enum Write {
         losses: u32,
     },
     Engines(NoteEngines),
+    /// The job waits for no other tasks any more.
+    Released {
+        job: JobId,
+    },
+    /// What is known of these tasks, after everything that was to be kept before?
+    Count {
+        viewer: Viewer,
+        job: JobId,
+        first: u32,
+        count: u32,
+    },
     /// A client has taken the runs that start there.
     Take {
         job: JobId,
@@ -74,6 +86,7 @@ pub(super) enum Done {
     /// job has ended.
     Recorded(Option<Run>, bool),
     Looked(Option<JobInfo>),
+    Counted(Option<Known>),
     Settled,
     Purged(Result<u64, StoreRefusal>),
 }
@@ -85,6 +98,21 @@ pub(super) struct JobInfo {
     pub counts: JobCounts,
     /// Every task has an outcome and no more will come.
     pub ended: bool,
+}
+
+impl JobInfo {
+    /// What is known of tasks of the job, of which those in `part` are asked about: of all of them, without looking at each, if these
+    /// are all.
+    pub fn known(&self, (first, count): (u32, u32), part: StatusCounts) -> Known {
+        let JobCounts { submitted, done, failed } = self.counts;
+        let all = Known { submitted, ended: self.ended, succeeded: done - failed.min(done), failed, dropped: 0 };
+        if first == 0 && count >= submitted {
+            return all;
+        }
+        // Counts of tasks of one job, which has fewer than 2^32.
+        let [succeeded, failed, dropped] = [part.succeeded, part.failed, part.evicted].map(|count| count as u32);
+        Known { succeeded, failed, dropped, ..all }
+    }
 }
 
 /// Something to be read.

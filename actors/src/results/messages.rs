@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use actix::Message;
 use engineroom_runtime::{actor::Reply, net::link::Link, proto::handshake::Incarnation};
+use tokio::sync::oneshot;
 
+use crate::scheduler::Known;
 use crate::task::{EngineId, JobId, News, Packed};
 use crate::wire::{JobHeader, Run};
 
@@ -78,6 +80,26 @@ pub(crate) struct RecordLosses {
     pub first: u32,
     pub count: u32,
     pub losses: u32,
+}
+
+/// A job waits for no other tasks any more. Kept, so that it does not wait again after a restart, whatever has become of these.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct NoteReleased {
+    pub job: JobId,
+}
+
+/// What is known of these tasks after everything that this store was told before? `None` if it does not know the job, or that is
+/// another owner's.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CountTasks {
+    pub job: JobId,
+    pub first: u32,
+    /// `u32::MAX` from the first task on means all of them.
+    pub count: u32,
+    pub owner: Arc<str>,
+    pub reply: oneshot::Sender<Option<Known>>,
 }
 
 /// Engines came or went. Kept, so that a controller that was restarted knows for whom to wait before it gives out tasks anew.

@@ -37,8 +37,14 @@ pub(crate) struct RestoredJob {
     pub header: JobHeader,
     /// How many tasks have been submitted.
     pub submitted: u32,
+    /// How many of them have ended without a value.
+    pub failed: u32,
     /// Whether no more tasks will be submitted.
     pub closed: bool,
+    /// Whether it waits for no other tasks any more.
+    pub released: bool,
+    /// For how many microseconds tasks up to an index, exclusively, have been waiting; ascending. Of jobs with a queue timeout only.
+    pub waited: Vec<(u32, u64)>,
     /// The tasks without an outcome, ascending; neighbours have different losses.
     pub pending: Vec<PendingTasks>,
     /// The arguments of all pending tasks, in the runs in which they were submitted, ascending: first index, and all arguments

@@ -8,6 +8,7 @@ use super::{
     sqlite::Direct,
     testing::{JOB, Keeps, aborted, ada, close, header, keep, packed, ran},
 };
+use crate::scheduler::Known;
 use crate::task::{Cause, JobId, PackedBuilder};
 use crate::wire::{JobCounts, Run, RunBody, StoreRefusal};
 
@@ -278,5 +279,28 @@ fn an_empty_run_only_closes() {
         let empty = KeepRun { closed: true, arguments: PackedBuilder::default().build(), ..run };
         assert_eq!(store.apply(Write::Keep(empty)), Some(Done::Kept(Ok(true))));
         assert_eq!(header().label.as_deref(), Some("evening"));
+    });
+}
+
+#[test]
+fn tasks_are_counted_for_those_that_wait_for_them() {
+    let count = |viewer: &str, first, count| Write::Count { viewer: viewer.to_owned().into(), job: JOB, first, count };
+    both(|store| {
+        let known =
+            |succeeded, failed, ended| Some(Done::Counted(Some(Known { submitted: 10, ended, succeeded, failed, dropped: 0 })));
+        store.apply(keep(JOB, 0, 10));
+        store.record(JOB, ran(0, 4, &[1]));
+        store.record(JOB, aborted(6, 2));
+        assert_eq!(store.apply(count("ada", 0, u32::MAX)), known(3, 3, false), "all of them");
+        assert_eq!(store.apply(count("ada", 1, 6)), known(2, 2, false), "some");
+        assert_eq!(store.apply(count("ada", 9, 5)), known(0, 0, false), "some that are not there yet");
+        assert_eq!(store.apply(count("eve", 0, 1)), Some(Done::Counted(None)), "another owner's");
+        store.apply(close(JOB, 10));
+        store.record(JOB, ran(4, 2, &[]));
+        store.record(JOB, ran(8, 2, &[]));
+        assert_eq!(store.apply(count("ada", 0, u32::MAX)), known(7, 3, true));
+        store.apply(purge(&[(JOB, 0, 2)]));
+        let dropped = Known { submitted: 10, ended: true, succeeded: 1, failed: 0, dropped: 2 };
+        assert_eq!(store.apply(count("ada", 0, 3)), Some(Done::Counted(Some(dropped))), "the outcomes of two are gone");
     });
 }

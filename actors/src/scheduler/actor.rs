@@ -12,6 +12,7 @@ pub(crate) mod ledger;
 mod needed;
 mod nodes;
 mod recovery;
+mod waiting;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -38,11 +39,12 @@ use self::{
     needed::NeededBlobs,
     nodes::Seat,
     recovery::Recovery,
+    waiting::Alarm,
 };
 use super::{ClientKey, Command, Scheduler, Settings, TICK, Time};
 use crate::code::BlobCache;
 use crate::engine::EngineActor;
-use crate::results::{EndLink, Owner, RecordLosses, RecordRun, Restored, ResultStore};
+use crate::results::{EndLink, NoteReleased, Owner, RecordLosses, RecordRun, Restored, ResultStore};
 use crate::task::{EngineId, JobId};
 use crate::wire::{Dispatch, Retract, Run, RunBody, SHARDS, StopTasks};
 
@@ -70,6 +72,7 @@ pub(crate) struct SchedulerActor {
     cluster: String,
     /// A tick is on its way.
     ticking: bool,
+    alarm: Option<Alarm>,
 }
 
 /// The stores that share the jobs, and what they have kept from an earlier life of the controller. Comes once, before anything
@@ -113,6 +116,7 @@ impl SchedulerActor {
             next_client: 0,
             cluster,
             ticking: false,
+            alarm: None,
         }
     }
 
@@ -150,6 +154,9 @@ impl SchedulerActor {
                 Command::Lost { job, first, count, losses } => {
                     self.store(job).do_send(RecordLosses { job, first, count, losses });
                 }
+                Command::Count { ticket, of, first, count } => self.count_tasks(ticket, of, (first, count), context),
+                Command::Confirm { ticket } => self.confirm(ticket, context),
+                Command::Released { job } => self.store(job).do_send(NoteReleased { job }),
                 Command::Finished { job } => self.finish(job),
             }
         }
@@ -160,6 +167,7 @@ impl SchedulerActor {
                 this.carry_out(context);
             });
         }
+        self.set_alarm(context);
     }
 
     fn send(&self, engine: EngineId, tell: impl FnOnce(&RemoteAddr<EngineActor>) -> Result<(), SendError>) {

@@ -9,7 +9,10 @@ use super::{ClientKey, matching::Class, slab::Key};
 pub(crate) struct Client {
     pub(crate) key: ClientKey,
     pub(crate) jobs: u32,
+    /// Tasks that compete for engines.
     pub(crate) queued: u64,
+    /// Queued tasks of jobs that wait for other tasks.
+    pub(crate) held: u64,
     pub(crate) active: u64,
     /// How many balanced parts with queued tasks it has, by class. Says what it waits for.
     pub(crate) waits: BTreeMap<Key<Class>, u32>,
@@ -24,7 +27,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(key: ClientKey) -> Self {
-        Self { key, jobs: 0, queued: 0, active: 0, waits: BTreeMap::new(), waits_pinned: 0, vtime: 0, credit: 0 }
+        Self { key, jobs: 0, queued: 0, held: 0, active: 0, waits: BTreeMap::new(), waits_pinned: 0, vtime: 0, credit: 0 }
     }
 
     pub(crate) fn vtime(&self) -> u64 {

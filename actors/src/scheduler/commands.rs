@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
-use super::Requirement;
-use crate::task::{BatchId, Cause, EngineId, JobId};
+use super::{Requirement, gate::Ticket};
+use crate::task::{BatchId, Cause, EngineId, JobId, TaskOptions};
 
 /// A point in time: microseconds since an arbitrary start, from a clock that never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,10 +33,10 @@ pub struct JobSpec {
     pub requirement: Requirement,
     /// Which engines its tasks go to.
     pub placement: Placement,
-    /// Higher goes first, before any question of fairness.
-    pub priority: i32,
     /// How many tasks make a batch.
     pub chunk: Chunk,
+    /// What the client has chosen.
+    pub options: TaskOptions,
 }
 
 /// Which engines the tasks of a job go to.
@@ -129,6 +129,29 @@ pub enum Command {
         count: u32,
         /// How many engines were lost while they may have run them.
         losses: u32,
+    },
+    /// Find out what is known of tasks `first..first + count` of job `of`, as of now: after what was to be recorded before this, and
+    /// before what comes after it. [`counted`](super::Scheduler::counted) takes the answer.
+    Count {
+        /// What to answer to.
+        ticket: Ticket,
+        /// Whose tasks.
+        of: JobId,
+        /// The first of them.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// It is decided what becomes of a job that waited for others, by outcomes that may not be kept yet. Say
+    /// [`confirmed`](super::Scheduler::confirmed) when everything is that was to be recorded before this.
+    Confirm {
+        /// What to say it of.
+        ticket: Ticket,
+    },
+    /// Remember that `job` waits for no other tasks any more, whatever becomes of these.
+    Released {
+        /// The job.
+        job: JobId,
     },
     /// `job` is closed and all its tasks have ended. The scheduler has forgotten it.
     Finished {
@@ -283,6 +306,21 @@ pub enum Verdict {
     },
     /// The engine is to drop it: its tasks have ended, or are elsewhere.
     Dropped,
+}
+
+/// What a restored job has behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How many tasks it has so far.
+    pub total: u32,
+    /// How many of them have ended without a value.
+    pub failed: u32,
+    /// Whether no more will be added.
+    pub closed: bool,
+    /// Whether it waits for no other tasks any more.
+    pub released: bool,
+    /// For how many microseconds tasks up to an index, exclusively, have been waiting; ascending. Needed with a queue timeout only.
+    pub waited: Vec<(u32, u64)>,
 }
 
 /// Tasks of a restored job that have no outcome.

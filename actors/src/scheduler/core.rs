@@ -1,6 +1,6 @@
 //! The scheduler's state, and what clients do with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Requirement, Settings, Time,
@@ -8,11 +8,13 @@ use super::{
     batch_size::{Load, Pace},
     client::Client,
     engines::{Duty, Engine},
+    gate::Gate,
     job::{Intake, Job, Part, TASKS_MAX},
     matching::{Class, Kind},
     order::Order,
     pending::Span,
     slab::{Key, Slab},
+    timeouts::QueueTimeouts,
 };
 use crate::task::{Cause, EngineId, JobId};
 
@@ -48,6 +50,10 @@ pub struct Scheduler {
     pub(super) pause: Pause,
     /// How many clients have queued tasks that found no engine at once.
     pub(super) clients_waiting: usize,
+    /// When something is due that only the passing of time brings, and of which job.
+    pub(super) alarms: BTreeSet<(Time, Key<Job>)>,
+    /// Jobs of which something that they wait for has ended.
+    pub(super) touched: Vec<JobId>,
     pub(super) next_batch: u64,
     pub(super) next_seq: u64,
     pub(super) out: Vec<Command>,
@@ -81,6 +87,8 @@ impl Scheduler {
             absent: HashMap::new(),
             pause: Pause::Running,
             clients_waiting: 0,
+            alarms: BTreeSet::new(),
+            touched: Vec::new(),
             next_seq: 0,
             out: Vec::new(),
         }
@@ -88,6 +96,7 @@ impl Scheduler {
 
     /// What is to be done, in order. To be carried out after every call that may have decided something.
     pub fn commands(&mut self) -> std::vec::Drain<'_, Command> {
+        self.judge_touched();
         self.out.drain(..)
     }
 
@@ -96,7 +105,12 @@ impl Scheduler {
     /// # Errors
     /// When the id is in use, or a bound of [`Settings`] is reached.
     pub fn open_job(&mut self, spec: JobSpec) -> Result<(), OpenError> {
-        self.enter_job(spec).map(drop)
+        let after = spec.options.after.clone();
+        let key = self.enter_job(spec)?;
+        if !after.is_empty() {
+            self.make_wait(key, &after);
+        }
+        Ok(())
     }
 
     /// Opens a job without tasks, and says where it is.
@@ -115,9 +129,12 @@ impl Scheduler {
             id: spec.id,
             client,
             class,
-            priority: spec.priority,
+            priority: spec.options.priority,
             chunk: spec.chunk,
             intake: Intake::Open,
+            gate: Gate::Open,
+            dependents: None,
+            timeouts: spec.options.queue_timeout_us.map(|limit_us| Box::new(QueueTimeouts::new(limit_us))),
             seq: self.next_seq,
             parts,
             batches: BTreeMap::new(),
@@ -127,6 +144,7 @@ impl Scheduler {
             queued: 0,
             active: 0,
             done: 0,
+            failed: 0,
         });
         self.job_keys.insert(spec.id, key);
         Ok(key)
@@ -150,6 +168,10 @@ impl Scheduler {
         let first = job.total;
         job.total += count;
         job.load.add(count, weight);
+        if job.timeouts.is_some() {
+            self.start_clock(key, 0, first + count);
+        }
+        let job = &self.jobs[key];
         let (mut at, mut part) = (first, job.part_of(first));
         while at < first + count {
             let end = self.jobs[key].parts[part].end.min(first + count);
@@ -191,10 +213,14 @@ impl Scheduler {
         Some(self.jobs[*self.job_keys.get(&id)?].counts())
     }
 
-    /// Looks after what only the passing of time changes: batches that wait behind one that takes unexpectedly long. To be called
-    /// every few milliseconds while [`Scheduler::needs_tick`].
+    /// Looks after what only the passing of time changes: batches that wait behind one that takes unexpectedly long, and what is due
+    /// at a certain time. To be called every few milliseconds while [`Scheduler::needs_tick`], and at [`Scheduler::next_alarm`].
     pub fn tick(&mut self, now: Time) {
         self.advance(now);
+        if self.pause == Pause::Paused {
+            return;
+        }
+        self.ring();
         self.steal_overdue();
     }
 
@@ -219,7 +245,12 @@ impl Scheduler {
     ) {
         let job = &mut self.jobs[key];
         job.done += count;
+        job.failed += count;
         self.out.push(Command::Settle { job: job.id, first, count, attempt, engine, cause });
+        if self.jobs[key].dependents.is_some() {
+            let all: Vec<u32> = (0..count).collect();
+            self.tell_dependents(key, (first, count), &all);
+        }
     }
 
     /// Forgets a job if it is finished. Does nothing for one that was forgotten before.
@@ -231,6 +262,11 @@ impl Scheduler {
             self.job_keys.remove(&job.id);
             self.leave_class(job.class);
             self.leave_client(job.client);
+            self.wait_no_longer(key, &job.gate);
+            if let Some(at) = job.timeouts.as_ref().and_then(|timeouts| timeouts.next()) {
+                self.alarms.remove(&(at, key));
+            }
+            self.tell_end(&job);
             self.out.push(Command::Finished { job: job.id });
         }
     }
@@ -259,13 +295,18 @@ impl Scheduler {
             return;
         }
         let job = &self.jobs[key];
-        if let Some(cause) = job.parts[part].pin.and_then(|engine| self.pin_refusal(engine, job.class)) {
-            return self.settle(key, (span.first, count), span.losses, None, cause);
+        let refusal = match &job.gate {
+            Gate::Open => job.parts[part].pin.and_then(|engine| self.pin_refusal(engine, job.class)),
+            Gate::Waiting(_) => None,
+            Gate::Shut(cause) => Some(Cause::clone(cause)),
+        };
+        if let Some(cause) = refusal {
+            return self.settle(key, (span.first, count), span.attempts(), None, cause);
         }
         let job = &mut self.jobs[key];
         job.queued += count;
         job.parts[part].pending.restore(span);
-        self.clients[job.client].queued += u64::from(count);
+        *self.queued_of(key) += u64::from(count);
         self.offer(key, part);
     }
 
@@ -277,9 +318,9 @@ impl Scheduler {
             let removed = job.parts[part].pending.remove(first, end);
             let count: u32 = removed.iter().map(|span| span.count).sum();
             job.queued -= count;
-            self.clients[job.client].queued -= u64::from(count);
+            *self.queued_of(key) -= u64::from(count);
             for span in removed {
-                self.settle(key, (span.first, span.count), span.losses, None, Cause::Aborted);
+                self.settle(key, (span.first, span.count), span.attempts(), None, Cause::Aborted);
             }
             self.unlist_if_empty(key, part);
             cancelled += count;

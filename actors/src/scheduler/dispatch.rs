@@ -14,7 +14,7 @@ use crate::task::BatchId;
 impl Scheduler {
     /// A part has new tasks. Those that meet free engines go at once: nothing else is queued for an engine that is free.
     pub(super) fn offer(&mut self, job: Key<Job>, part: usize) {
-        if self.jobs[job].parts[part].listed {
+        if self.jobs[job].parts[part].listed || !self.jobs[job].gate.is_open() {
             return;
         }
         while !self.jobs[job].parts[part].pending.is_empty() {
@@ -88,10 +88,10 @@ impl Scheduler {
         self.engines[engine].place = due;
     }
 
-    /// Enters a part with queued tasks in the orders of those who could run it.
+    /// Enters a part with queued tasks in the orders of those who could run it, unless its job waits for others.
     pub(super) fn list(&mut self, key: Key<Job>, part: usize) {
         let job = &mut self.jobs[key];
-        if std::mem::replace(&mut job.parts[part].listed, true) {
+        if !job.gate.is_open() || std::mem::replace(&mut job.parts[part].listed, true) {
             return;
         }
         let entry = job.entry(key, part);

@@ -171,7 +171,7 @@ impl Batch {
     }
 
     pub(crate) fn attempt(&self) -> u32 {
-        self.span.losses + 1
+        self.span.attempts() + 1
     }
 
     /// The engine is asked to abort tasks `first..end`. Returns those for which it had not been before.
@@ -186,6 +186,17 @@ impl Batch {
             Some(cancelled) => cancelled.cut(next, end),
             None => IndexSet::default().cut(next, end),
         }
+    }
+
+    /// As [`rest`](Self::rest), with a cut at that index.
+    pub(crate) fn rest_from(&self, index: u32) -> Vec<(u32, u32, bool)> {
+        let mut rest = self.rest();
+        if let Some(at) = rest.iter().position(|(first, end, _)| *first < index && index < *end) {
+            let (first, end, aborted) = rest[at];
+            rest[at] = (index, end, aborted);
+            rest.insert(at, (first, index, aborted));
+        }
+        rest
     }
 
     /// Whether it is one task on its own because engines were lost with it.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     core::{Pause, Scheduler},
     engines::{Duty, Engine, Place, Reach, Retraction, Stage},
+    gate::Gate,
     job::Job,
     rejoin::CLAIMS_MAX,
     slab::Key,
@@ -17,10 +18,29 @@ impl Scheduler {
     /// When they do not, with what is wrong. It never does, unless there is a mistake in the scheduler.
     pub fn check_invariants(&self) {
         self.check_jobs();
+        self.check_gates();
         self.check_clients();
         self.check_engines();
         self.check_matching();
         self.check_nothing_idles();
+    }
+
+    /// Who waits stands with whom it waits for, and nobody else does; every time is known.
+    fn check_gates(&self) {
+        let (mut waiting, mut standing, mut alarms) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for (key, job) in self.jobs.iter() {
+            assert!(job.failed <= job.done, "job {}: failed", job.id);
+            alarms.extend(job.timeouts.as_ref().and_then(|timeouts| timeouts.next()).map(|at| (at, key)));
+            if let Gate::Waiting(wait) = &job.gate {
+                let known = wait.items.iter().enumerate().filter(|(_, item)| item.counts.missing == 0);
+                waiting.extend(known.filter_map(|(at, item)| Some((*self.job_keys.get(&item.job)?, key, at))));
+            }
+            standing.extend(job.dependents.iter().flat_map(|dependents| dependents.all()).map(|(of, item)| (key, of, item)));
+        }
+        assert!(standing.is_subset(&waiting), "jobs wait for no reason");
+        let later = waiting.difference(&standing).filter(|(on, of, _)| self.jobs[*on].seq < self.jobs[*of].seq);
+        assert_eq!(later.count(), 0, "jobs wait and do not stand there");
+        assert_eq!(alarms, self.alarms, "alarms");
     }
 
     fn check_jobs(&self) {
@@ -41,7 +61,8 @@ impl Scheduler {
             assert_eq!(queued, job.queued, "job {}: queued", job.id);
             self.check_indices(key, job);
             for (part, state) in job.parts.iter().enumerate() {
-                assert_eq!(state.listed, !state.pending.is_empty(), "job {} part {part}: listed", job.id);
+                let due = job.gate.is_open() && !state.pending.is_empty();
+                assert_eq!(state.listed, due, "job {} part {part}: listed", job.id);
             }
         }
     }
@@ -75,7 +96,9 @@ impl Scheduler {
             let jobs = || self.jobs.iter().map(|(_, job)| job).filter(|job| job.client == key);
             assert!(client.jobs > 0, "a client without jobs is kept");
             assert_eq!(jobs().count(), client.jobs as usize, "client {:?}: jobs", client.key);
-            assert_eq!(jobs().map(|job| u64::from(job.queued)).sum::<u64>(), client.queued, "client {:?}: queued", client.key);
+            let queued =
+                |open: bool| jobs().filter(|job| job.gate.is_open() == open).map(|job| u64::from(job.queued)).sum::<u64>();
+            assert_eq!((queued(true), queued(false)), (client.queued, client.held), "client {:?}: queued", client.key);
             assert_eq!(jobs().map(|job| u64::from(job.active)).sum::<u64>(), client.active, "client {:?}: active", client.key);
             let listed = jobs().flat_map(|job| &job.parts).filter(|part| part.listed).count();
             let counted = client.waits.values().sum::<u32>() + client.waits_pinned;

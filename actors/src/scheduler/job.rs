@@ -7,10 +7,12 @@ use super::{
     batch_size::{Load, Pace},
     client::Client,
     engines::Engine,
+    gate::{Dependents, Gate},
     matching::Class,
     order::Entry,
     pending::Pending,
     slab::Key,
+    timeouts::QueueTimeouts,
 };
 use crate::task::{EngineId, JobId};
 
@@ -33,6 +35,12 @@ pub(crate) struct Job {
     pub(crate) priority: i32,
     pub(crate) chunk: Chunk,
     pub(crate) intake: Intake,
+    /// Whether it waits for other tasks.
+    pub(crate) gate: Gate,
+    /// Who waits for it, if anybody does.
+    pub(crate) dependents: Option<Box<Dependents>>,
+    /// When its tasks run out of time, if they can.
+    pub(crate) timeouts: Option<Box<QueueTimeouts>>,
     /// Its number in the order of submission.
     pub(crate) seq: u64,
     /// One for a balanced job; one for each item of a direct job's placement.
@@ -46,6 +54,8 @@ pub(crate) struct Job {
     pub(crate) queued: u32,
     pub(crate) active: u32,
     pub(crate) done: u32,
+    /// How many of those have no value.
+    pub(crate) failed: u32,
 }
 
 /// Tasks of a job that go the same way.
@@ -105,6 +115,9 @@ pub(crate) mod tests {
             priority: 0,
             chunk: Chunk::Adaptive,
             intake: Intake::Open,
+            gate: Gate::Open,
+            dependents: None,
+            timeouts: None,
             seq: 1,
             parts: vec![],
             batches: BTreeMap::new(),
@@ -114,6 +127,7 @@ pub(crate) mod tests {
             queued: 0,
             active: 0,
             done: 0,
+            failed: 0,
         }
     }
 

@@ -119,10 +119,9 @@ impl Scheduler {
 
     pub(super) fn settle_part(&mut self, key: Key<Job>, part: usize, cause: &Cause) {
         while let Some(span) = self.jobs[key].parts[part].pending.take(u32::MAX) {
-            let job = &mut self.jobs[key];
-            job.queued -= span.count;
-            self.clients[job.client].queued -= u64::from(span.count);
-            self.settle(key, (span.first, span.count), span.losses, None, cause.clone());
+            self.jobs[key].queued -= span.count;
+            *self.queued_of(key) -= u64::from(span.count);
+            self.settle(key, (span.first, span.count), span.attempts(), None, cause.clone());
         }
         self.unlist_if_empty(key, part);
     }

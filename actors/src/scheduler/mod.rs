@@ -11,6 +11,7 @@
 //!   classes is worked out when a new class or kind appears, never when a task is dispatched.
 //! * Every kind has an **order** ([`order`]) of the parts that it can run and that have queued tasks: by priority, then by the engine
 //!   time that the client has used, then by submission. Every engine has a second one for what is bound to it.
+//! * A job that waits for tasks of others stands behind a **gate** ([`gate`]): in no order, until counts of ended tasks say so.
 //! * Every kind has a **line** of idle engines and one of engines with a free waiting slot ([`engines`]).
 //!
 //! Two invariants make a dispatch cheap: *no engine is idle, and no waiting slot is free, while a task that could go there is queued*.
@@ -27,8 +28,10 @@ mod batch_size;
 mod client;
 mod commands;
 mod core;
+mod dependency;
 mod dispatch;
 mod engines;
+mod gate;
 #[cfg(test)]
 mod invariants;
 mod job;
@@ -44,6 +47,7 @@ mod settings;
 mod slab;
 mod status;
 mod steal;
+mod timeouts;
 
 #[cfg(test)]
 mod simulation;
@@ -56,10 +60,11 @@ pub(crate) use actor::{absences, ledger};
 #[cfg(test)]
 pub use commands::JobCounts;
 pub use commands::{
-    Accepted, CancelCounts, Chunk, Claim, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Refused, Suspended,
-    Time, UnknownJob, Verdict, Weight,
+    Accepted, CancelCounts, Chunk, Claim, ClientKey, Command, ExtendError, JobSpec, OpenError, Past, Placement, Refused,
+    Suspended, Time, UnknownJob, Verdict, Weight,
 };
 pub use core::Scheduler;
+pub use gate::{Known, Ticket};
 pub use requirement::{Capability, Requirement, WorkerMode};
 pub use settings::Settings;
 pub(crate) use settings::TICK;

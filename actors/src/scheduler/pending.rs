@@ -23,6 +23,11 @@ impl Span {
         self.first + self.count
     }
 
+    /// How often these tasks have been sent to an engine that may have started them.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.losses
+    }
+
     fn joins(&self, next: &Span) -> bool {
         self.end() == next.first && self.losses == next.losses && self.limit == next.limit
     }

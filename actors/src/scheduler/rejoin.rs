@@ -128,7 +128,7 @@ impl Scheduler {
         job.batches.insert(first, engine_key);
         let (client, class, id) = (job.client, job.class, job.id);
         let reach = if job.parts[part].pin.is_some() { Reach::Pinned } else { Reach::Balanced };
-        self.clients[client].queued -= u64::from(count);
+        *self.queued_of(job_key) -= u64::from(count);
         self.clients[client].active += u64::from(count);
         if known.iter().any(|span| span.losses < losses) {
             self.out.push(Command::Lost { job: id, first, count, losses });

@@ -2,8 +2,9 @@
 
 use super::{
     Accepted, Command, Refused, Time,
-    core::{Scheduler, draining},
+    core::{Pause, Scheduler, draining},
     engines::{Batch, Duty, Engine, Reach, Retraction, Stage},
+    gate::Gate,
     job::Job,
     pending::Span,
     slab::Key,
@@ -28,7 +29,8 @@ impl Scheduler {
         (held.next()..held.span.end()).contains(&index).then(|| self.jobs[held.job].id)
     }
 
-    /// An engine reports the outcomes of tasks `first..first + count` of a batch, which took it `busy_us` microseconds.
+    /// An engine reports the outcomes of tasks `first..first + count` of a batch, which took it `busy_us` microseconds. All of them
+    /// have a value.
     ///
     /// # Errors
     /// When the report does not count: the batch is not, or no longer, at that engine, or these are not the next tasks without an
@@ -41,6 +43,22 @@ impl Scheduler {
         first: u32,
         count: u32,
         busy_us: u64,
+    ) -> Result<Accepted, Refused> {
+        self.reported(now, engine, batch, (first, count), busy_us, &[])
+    }
+
+    /// As [`progress`](Self::progress), of tasks some of which have no value: those at these offsets from the first, ascending.
+    ///
+    /// # Errors
+    /// As [`progress`](Self::progress).
+    pub fn reported(
+        &mut self,
+        now: Time,
+        engine: EngineId,
+        batch: BatchId,
+        (first, count): (u32, u32),
+        busy_us: u64,
+        failed: &[u32],
     ) -> Result<Accepted, Refused> {
         self.advance(now);
         let key = *self.engine_keys.get(&engine).ok_or(Refused::UnknownEngine(engine))?;
@@ -63,6 +81,9 @@ impl Scheduler {
         let job = &mut self.jobs[job_key];
         job.active -= count;
         job.done += count;
+        // As many as there are tasks at most.
+        job.failed += failed.len() as u32;
+        let awaited = job.dependents.is_some();
         if held.left() == 0 {
             job.pace.measure(held.span.count, held.busy_us);
         } else {
@@ -76,6 +97,9 @@ impl Scheduler {
         if waited {
             // It is not what the engine should be running, but it evidently is.
             self.unmark_waiting(class, batch, key);
+        }
+        if awaited {
+            self.tell_dependents(job_key, (first, count), failed);
         }
         if ended {
             let (_, thief) = self.remove_batch(key, at);
@@ -156,8 +180,10 @@ impl Scheduler {
         let poisoned = (blame == Blame::Suspected && batch.span.count == 1 && past.losses >= self.settings.poison_losses)
             .then_some(Cause::Poisoned { losses: past.losses });
         let end = end.or(poisoned.as_ref());
-        for (first, stop, aborted) in batch.rest() {
-            let end = if aborted { Some(&Cause::Aborted) } else { end };
+        let late_until = if past.attempts() > 0 || self.pause == Pause::Paused { 0 } else { self.expired(key) };
+        let late = self.jobs[key].timeouts.as_ref().map(|timeouts| timeouts.cause());
+        for (first, stop, aborted) in batch.rest_from(late_until) {
+            let end = if aborted { Some(&Cause::Aborted) } else { end.or(late.as_ref().filter(|_| first < late_until)) };
             if let Some(cause) = end {
                 self.settle(key, (first, stop - first), batch.attempt(), Some(engine), cause.clone());
                 continue;
@@ -182,10 +208,14 @@ impl Scheduler {
 
     /// Puts tasks back that are at no engine any more.
     pub(super) fn queue_again(&mut self, key: Key<Job>, part: usize, span: Span) {
+        if let Gate::Shut(cause) = &self.jobs[key].gate {
+            let cause = Cause::clone(cause);
+            return self.settle(key, (span.first, span.count), span.attempts(), None, cause);
+        }
         let job = &mut self.jobs[key];
         job.queued += span.count;
         job.parts[part].pending.put_back(span);
-        self.clients[job.client].queued += u64::from(span.count);
+        *self.queued_of(key) += u64::from(span.count);
         self.list(key, part);
     }
 

@@ -1,7 +1,7 @@
 //! A scheduler is started again: its jobs come back from where they were kept, and its engines from wherever they are.
 
 use super::{
-    JobSpec, OpenError, Suspended, Time, Weight,
+    JobSpec, OpenError, Past, Suspended, Time, Weight,
     core::{Pause, Scheduler, absent},
     job::{Intake, Job},
     pending::Span,
@@ -36,20 +36,15 @@ impl Scheduler {
         self.feed_all();
     }
 
-    /// Brings a job back that has `total` tasks so far, of which those in `pending` have no outcome, in ascending order. `weight` is
-    /// that of their arguments. Jobs are to be brought back in the order in which they were submitted.
+    /// Brings a job back, of whose tasks so far those in `pending` have no outcome, in ascending order. `weight` is that of their
+    /// arguments. Jobs are to be brought back in the order in which they were submitted.
     ///
     /// # Errors
     /// When the id is in use, a bound of [`Settings`](super::Settings) is reached, or this does not fit together.
-    pub fn restore_job(
-        &mut self,
-        spec: JobSpec,
-        total: u32,
-        closed: bool,
-        weight: Weight,
-        pending: &[Suspended],
-    ) -> Result<(), OpenError> {
+    pub fn restore_job(&mut self, spec: JobSpec, past: &Past, weight: Weight, pending: &[Suspended]) -> Result<(), OpenError> {
+        let Past { total, failed, closed, released, .. } = *past;
         let id = spec.id;
+        let after = if released { Vec::new() } else { spec.options.after.clone() };
         if !is_sound(total, pending) {
             return Err(OpenError::Contradiction(id));
         }
@@ -60,10 +55,16 @@ impl Scheduler {
         }
         let queued = pending.iter().map(|run| run.count).sum();
         let job = &mut self.jobs[key];
-        (job.total, job.done) = (total, total - queued);
+        (job.total, job.done, job.failed) = (total, total - queued, failed.min(total - queued));
         job.load.add(queued, weight);
         if closed {
             job.intake = Intake::Closed;
+        }
+        for (end, waited_us) in &past.waited {
+            self.start_clock(key, *waited_us, *end);
+        }
+        if !after.is_empty() {
+            self.make_wait(key, &after);
         }
         for run in pending {
             self.restore_run(key, *run);

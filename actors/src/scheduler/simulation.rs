@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::simulation::rng::Rng;
-use crate::task::{BatchId, BundleHash, Cause, EngineId, JobId};
+use crate::task::{BatchId, BundleHash, Cause, Condition, End, EngineId, JobId, Quorum, TaskOptions};
 
 /// How many histories are tried. Enough to meet the rare races; takes a few seconds in a release build.
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
@@ -36,6 +36,11 @@ struct Task {
     bytes: u64,
     /// Every engine that runs it crashes.
     deadly: bool,
+    /// It ends without a value.
+    fails: bool,
+    /// It has.
+    failed: bool,
+    submitted: u64,
 }
 
 struct JobModel {
@@ -44,6 +49,8 @@ struct JobModel {
     pins: Option<Vec<EngineId>>,
     tasks: Vec<Task>,
     closed: bool,
+    options: TaskOptions,
+    released: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +97,11 @@ struct Cluster {
     jobs: BTreeMap<JobId, JobModel>,
     jobs_ever: u128,
     paused: bool,
+    /// Of finished jobs, which tasks failed.
+    ended: BTreeMap<JobId, Vec<bool>>,
+    /// What the store has said and was not heard yet.
+    answers: VecDeque<(Ticket, Option<Known>)>,
+    confirmations: VecDeque<Ticket>,
     /// Reports that count no longer: of lost engines, or delivered before.
     stale: Vec<(EngineId, Letter)>,
 }
@@ -107,8 +119,22 @@ impl Cluster {
             ..Settings::default()
         };
         let scheduler = Scheduler::new(settings.clone());
-        let (engines, jobs) = Default::default();
-        Self { rng, settings, scheduler, now: 0, engines, engines_ever: 0, jobs, jobs_ever: 0, paused: false, stale: vec![] }
+        let (engines, jobs, ended, answers, confirmations) = Default::default();
+        Self {
+            rng,
+            settings,
+            scheduler,
+            now: 0,
+            engines,
+            engines_ever: 0,
+            jobs,
+            jobs_ever: 0,
+            paused: false,
+            ended,
+            answers,
+            confirmations,
+            stale: vec![],
+        }
     }
 
     fn live(mut self) {
@@ -126,6 +152,7 @@ impl Cluster {
                 9 | 10 => self.cancel(),
                 11 => self.replay(),
                 12 => self.garble(),
+                13 if self.rng.one_in(2) => self.hear(),
                 13 => self.scheduler.tick(Time(self.now)),
                 14..=19 => self.deliver_to_engine(),
                 20..=25 => self.work(),
@@ -144,7 +171,9 @@ impl Cluster {
         }
         let jobs: Vec<_> = self.jobs.keys().copied().collect();
         for job in jobs {
-            self.jobs.get_mut(&job).unwrap().closed = true;
+            // One that waited may have ended with another.
+            let Some(model) = self.jobs.get_mut(&job) else { continue };
+            model.closed = true;
             self.scheduler.close_job(job).unwrap();
             self.obey();
         }
@@ -159,6 +188,7 @@ impl Cluster {
                     self.join_with(able);
                 }
             }
+            self.hear();
             self.scheduler.tick(Time(self.now));
             self.obey();
             for engine in self.engines.keys().copied().collect::<Vec<_>>() {
@@ -203,17 +233,85 @@ impl Cluster {
             Some(count) if self.rng.one_in(3) => Chunk::Fixed(count),
             _ => Chunk::Adaptive,
         };
+        let after = if self.rng.one_in(3) { self.conditions() } else { vec![] };
+        let queue_timeout_us = self.rng.one_in(4).then(|| self.rng.below(60_000));
+        let priority = self.rng.below(3) as i32;
+        let options = TaskOptions { priority, queue_timeout_us, after, ..TaskOptions::default() };
         let spec = JobSpec {
             id,
             client: ClientKey(self.rng.below(3)),
             requirement: requirement.clone(),
             placement: direct.map_or(Placement::Balanced, Placement::Direct),
-            priority: self.rng.below(3) as i32,
             chunk,
+            options: options.clone(),
         };
         self.scheduler.open_job(spec).unwrap();
-        self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false });
+        self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false, options, released: false });
         self.extend_by(id);
+    }
+
+    /// Something to wait for: tasks of jobs that are here, have ended, or never were.
+    fn conditions(&mut self) -> Vec<Condition> {
+        let known: Vec<_> = self.jobs.keys().chain(self.ended.keys()).copied().chain([JobId::from_u128(u128::MAX)]).collect();
+        let mut conditions = Vec::new();
+        for _ in 0..1 + self.rng.below(2) {
+            let quorum = if self.rng.one_in(3) { Quorum::Any } else { Quorum::All };
+            let end = [End::Succeeded, End::Succeeded, End::Either, End::Failed][self.rng.below(4) as usize];
+            let runs = (0..1 + self.rng.below(2)).map(|_| {
+                // The unknown one is rarely asked for.
+                let of = known.len() as u64 - u64::from(known.len() > 1 && !self.rng.one_in(10));
+                let job = known[self.rng.below(of) as usize];
+                let (first, count) = (self.rng.below(30) as u32, 1 + self.rng.below(8) as u32);
+                if self.rng.one_in(2) { (job, 0, u32::MAX) } else { (job, first, count) }
+            });
+            conditions.push(Condition { runs: runs.collect(), quorum, end });
+        }
+        conditions
+    }
+
+    /// What became of tasks: how many succeeded and failed, how many there will be if that is known, how many of them never come.
+    fn counts(&self, (job, first, count): (JobId, u32, u32)) -> (u32, u32, Option<u32>, u32) {
+        let whole = count == u32::MAX;
+        let end = first.saturating_add(count);
+        let (ends, over): (Vec<Option<bool>>, bool) = match (self.jobs.get(&job), self.ended.get(&job)) {
+            (Some(job), _) => (job.tasks.iter().map(|task| (task.outcomes > 0).then_some(task.failed)).collect(), false),
+            (_, Some(failed)) => (failed.iter().map(|failed| Some(*failed)).collect(), true),
+            (None, None) => return (0, 0, Some(1), 1),
+        };
+        let there = ends.len() as u32;
+        let within = ends.iter().skip(first as usize).take(count as usize);
+        let failed = within.clone().filter(|end| **end == Some(true)).count() as u32;
+        let succeeded = within.filter(|end| **end == Some(false)).count() as u32;
+        let missing = if over && !whole { end - there.clamp(first, end) } else { 0 };
+        let tasks = if whole { over.then_some(there) } else { Some(count) };
+        (succeeded, failed, tasks, missing)
+    }
+
+    /// Whether a condition is met, and whether it never will be.
+    fn judged(&self, condition: &Condition) -> (bool, bool) {
+        let counts: Vec<_> = condition.runs.iter().map(|run| self.counts(*run)).collect();
+        let good = |(succeeded, failed, ..): &(u32, u32, Option<u32>, u32)| match condition.end {
+            End::Succeeded => *succeeded,
+            End::Failed => *failed,
+            End::Either => succeeded + failed,
+        };
+        let sum: u32 = counts.iter().map(good).sum();
+        let over: u32 = counts.iter().map(|(succeeded, failed, _, missing)| succeeded + failed + missing).sum();
+        let tasks: Option<u32> = counts.iter().map(|counts| counts.2).sum();
+        match condition.quorum {
+            Quorum::All => (tasks == Some(sum), over > sum),
+            Quorum::Any => (sum > 0, sum == 0 && tasks == Some(over)),
+        }
+    }
+
+    /// An answer of the store comes.
+    fn hear(&mut self) {
+        if let Some((ticket, known)) = self.answers.pop_front() {
+            self.scheduler.counted(Time(self.now), ticket, known);
+        }
+        if let Some(ticket) = self.confirmations.pop_front() {
+            self.scheduler.confirmed(Time(self.now), ticket);
+        }
     }
 
     fn extend(&mut self) {
@@ -235,7 +333,8 @@ impl Cluster {
             _ => {
                 assert_eq!(result, Ok(job.tasks.len() as u32));
                 let rng = &mut self.rng;
-                let task = |bytes| Task { bytes, deadly: rng.one_in(150), ..Task::default() };
+                let submitted = self.now;
+                let task = |bytes| Task { bytes, deadly: rng.one_in(150), fails: rng.one_in(20), submitted, ..Task::default() };
                 job.tasks.extend(arguments.into_iter().map(task));
             }
         }
@@ -432,8 +531,13 @@ impl Cluster {
                 }
                 let model = self.jobs.get_mut(&job).unwrap();
                 let attempt = 1 + model.tasks[first as usize].losses;
-                (first..first + count).for_each(|index| model.tasks[index as usize].outcomes += 1);
-                let accepted = self.scheduler.progress(Time(self.now), id, batch, first, count, busy_us);
+                let mut failed = Vec::new();
+                for (at, task) in (0..).zip(&mut model.tasks[first as usize..(first + count) as usize]) {
+                    task.outcomes += 1;
+                    task.failed = task.fails;
+                    failed.extend(task.fails.then_some(at));
+                }
+                let accepted = self.scheduler.reported(Time(self.now), id, batch, (first, count), busy_us, &failed);
                 assert_eq!(accepted, Ok(Accepted { job, attempt }));
                 self.stale.push((id, letter));
             }
@@ -519,10 +623,30 @@ impl Cluster {
                         task.told = losses;
                     }
                 }
+                Command::Count { ticket, of, first, count } => {
+                    let (succeeded, failed, ..) = self.counts((of, first, count));
+                    let live = self.jobs.get(&of).map(|job| (job.tasks.len(), false));
+                    let there = live.or_else(|| self.ended.get(&of).map(|ended| (ended.len(), true)));
+                    let known = there.map(|(submitted, ended)| Known {
+                        submitted: submitted as u32,
+                        ended,
+                        succeeded,
+                        failed,
+                        dropped: 0,
+                    });
+                    self.answers.push_back((ticket, known));
+                }
+                Command::Confirm { ticket } => self.confirmations.push_back(ticket),
+                Command::Released { job } => {
+                    let after = self.jobs[&job].options.after.clone();
+                    assert!(after.iter().all(|condition| self.judged(condition).0), "job {job} waits no longer: {after:?}");
+                    self.jobs.get_mut(&job).unwrap().released = true;
+                }
                 Command::Finished { job } => {
                     let model = self.jobs.remove(&job).unwrap();
                     assert!(model.closed, "job {job} finished before it was closed");
                     assert!(model.tasks.iter().all(|task| task.outcomes == 1), "job {job} finished too early");
+                    self.ended.insert(job, model.tasks.iter().map(|task| task.failed).collect());
                 }
             }
         }
@@ -532,6 +656,7 @@ impl Cluster {
         let attempt = held.attempt;
         let model = &self.jobs[&held.job];
         let engine = self.engines.get_mut(&id).unwrap();
+        assert!(model.released || model.options.after.is_empty(), "a task was sent that waits for others");
         assert!(!engine.draining, "a batch was sent to an engine that drains");
         assert!(engine.capability.satisfies(&model.requirement), "a batch was sent to an engine that cannot run it");
         assert!(engine.known.len() <= self.settings.prefetch, "an engine got too many batches");
@@ -561,17 +686,26 @@ impl Cluster {
         cause: &Cause,
         lost: Option<EngineId>,
     ) {
+        let hopeless = self.jobs[&job].options.after.iter().any(|condition| self.judged(condition).1);
         let model = self.jobs.get_mut(&job).unwrap();
         let (first, count) = range;
         for index in first..first + count {
             let task = &mut model.tasks[index as usize];
             task.outcomes += 1;
+            task.failed = true;
             assert_eq!(task.outcomes, 1, "task {index} ended twice");
             assert!(attempt >= task.losses, "task {index}: attempt");
             match cause {
                 Cause::Aborted => assert!(task.cancelled, "task {index} was not to be aborted"),
                 Cause::Poisoned { losses } => {
                     assert!(*losses == task.losses && *losses >= self.settings.poison_losses && engine == lost && count == 1);
+                }
+                Cause::UnmetDependency { .. } | Cause::ImpossibleDependency { .. } => {
+                    assert!(hopeless, "task {index} need not have failed");
+                }
+                Cause::QueueTimeout { .. } => {
+                    let limit = model.options.queue_timeout_us.expect("a job with a timeout");
+                    assert!(task.losses == 0 && self.now >= task.submitted + limit, "task {index} had time left");
                 }
                 Cause::EngineLost { .. } | Cause::FunctionUnknown { .. } => {
                     assert!(model.pins.is_some(), "task {index} is not bound")

@@ -16,6 +16,9 @@ pub(crate) struct Key<T> {
 }
 
 impl<T> Key<T> {
+    /// No other sorts before it.
+    pub(crate) const FIRST: Self = Self { number: NonZeroU32::MIN, of: PhantomData };
+
     /// The key of a place; there are fewer than 2^32 − 1 of them.
     fn new(at: usize) -> Self {
         // Jobs, clients and engines are bounded far below that.

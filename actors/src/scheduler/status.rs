@@ -69,14 +69,14 @@ impl Scheduler {
     }
 
     fn client_status(&self, client: &Client) -> ClientStatus {
-        let Client { key, jobs, queued, active, .. } = *client;
-        ClientStatus { client: key, jobs, queued, active, waits: self.reason(client) }
+        let Client { key, jobs, queued, held, active, .. } = *client;
+        ClientStatus { client: key, jobs, queued: queued + held, active, waits: self.reason(client) }
     }
 
     /// Why tasks of the client are queued. What needs somebody's attention comes first.
     fn reason(&self, client: &Client) -> Option<String> {
         if !client.is_waiting() {
-            return None;
+            return (client.held > 0).then(|| "its tasks wait for other tasks".into());
         }
         if self.pause == Pause::Paused {
             return Some("the controller was started again and waits for its engines to come back".into());

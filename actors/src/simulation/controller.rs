@@ -251,7 +251,9 @@ impl Controller {
                     self.effects.push(Effect::Send(link, ToPeer::Results { job, run: run.clone() }));
                 }
             }
+            Told::Counted { ticket, known } => self.core.counted(self.now, ticket, known),
             Told::Settled(Settled::Registered(link, answer)) => self.send(link, ToPeer::Registered(answer)),
+            Told::Settled(Settled::Confirmed(ticket)) => self.core.confirmed(self.now, ticket),
             Told::Settled(Settled::Aborted(reply)) => self.answer(reply, Answer::Aborted),
         }
         self.carry_out();
@@ -309,7 +311,8 @@ impl Controller {
             return;
         }
         let count = outcomes.len() as u32;
-        match self.core.progress(self.now, engine, batch, first, count, outcomes.busy_us()) {
+        let failed: Vec<u32> = outcomes.failures.iter().map(|(at, _)| *at).collect();
+        match self.core.reported(self.now, engine, batch, (first, count), outcomes.busy_us(), &failed) {
             Ok(accepted) => {
                 let (job, attempt) = (accepted.job, accepted.attempt);
                 let run = Run { first, count, engine: Some(engine), attempt, submitted_us: 0, body: RunBody::Ran(outcomes) };
@@ -386,6 +389,9 @@ impl Controller {
                     self.note(Note::LossesKnown { job, first, count, losses });
                     self.write(Write::Losses { job, first, count, losses });
                 }
+                Command::Count { ticket, of, first, count } => self.write(Write::Count { ticket, of, first, count }),
+                Command::Confirm { ticket } => self.write(Write::Settle(Settled::Confirmed(ticket))),
+                Command::Released { job } => self.write(Write::Released { job }),
                 Command::Finished { job } => {
                     if let Some(client) = self.ledger.finish(job) {
                         self.forget_if_gone(client);

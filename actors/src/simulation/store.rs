@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque, btree_map::Entry};
 
 use crate::results::{KeepRun, Owner, PendingTasks, Restored, RestoredEnd, RestoredJob};
-use crate::task::{EngineId, JobId, Packed};
+use crate::scheduler::{Known, Ticket};
+use crate::task::{Condition, End, EngineId, JobId, Packed, Quorum};
 use crate::wire::{JobHeader, Registered, Run, RunBody};
 
 /// How many batches one life of a controller may make, as a power of two.
@@ -19,6 +20,8 @@ pub(super) enum Write {
     Record { job: JobId, run: Run, reply: Option<Reply> },
     Losses { job: JobId, first: u32, count: u32, losses: u32 },
     Engines { next: u32, joined: Vec<EngineId>, left: Vec<EngineId> },
+    Released { job: JobId },
+    Count { ticket: Ticket, of: JobId, first: u32, count: u32 },
     Settle(Settled),
 }
 
@@ -27,6 +30,7 @@ pub(super) enum Write {
 pub(super) enum Settled {
     Registered(u64, Result<Registered, String>),
     Aborted(Reply),
+    Confirmed(Ticket),
 }
 
 /// What the store says when a write is committed.
@@ -34,6 +38,7 @@ pub(super) enum Settled {
 pub(super) enum Told {
     Kept { job: JobId, outcome: Result<(), String> },
     Recorded { job: JobId, run: Run, reply: Option<Reply> },
+    Counted { ticket: Ticket, known: Option<Known> },
     Settled(Settled),
 }
 
@@ -57,11 +62,20 @@ pub(super) struct Stored {
     /// By task: which attempt, and how it ended.
     pub(super) outcomes: BTreeMap<u32, (u32, RunBody, u32)>,
     losses: BTreeMap<u32, u32>,
+    released: bool,
 }
 
 impl Stored {
     pub(super) fn has_ended(&self) -> bool {
         self.closed && self.outcomes.len() == self.submitted as usize
+    }
+
+    /// How many of these tasks, and of all, ended how.
+    fn known(&self, first: u32, count: u32) -> Known {
+        let within = self.outcomes.range(first..first.saturating_add(count));
+        let failed = within.clone().filter(|(index, outcome)| has_failed(**index, outcome)).count() as u32;
+        let succeeded = within.count() as u32 - failed;
+        Known { submitted: self.submitted, ended: self.has_ended(), succeeded, failed, dropped: 0 }
     }
 
     pub(super) fn losses(&self, index: u32) -> u32 {
@@ -138,6 +152,53 @@ impl Store {
     }
 }
 
+impl Store {
+    /// What can be said of the conditions of a job: met, never to be met, or neither. What is queued will be kept, or a new life
+    /// of the controller finds it out anew.
+    pub(super) fn verdicts(&self, job: JobId) -> Vec<Option<bool>> {
+        self.disk.jobs[&job].header.options.after.iter().map(|condition| self.verdict(condition)).collect()
+    }
+
+    fn verdict(&self, Condition { runs, quorum, end }: &Condition) -> Option<bool> {
+        let (mut good, mut bad, mut open) = (0, 0, false);
+        for (job, first, count) in runs {
+            let stored = &self.disk.jobs[job];
+            let stop = if *count == u32::MAX { stored.submitted } else { first + count };
+            open |= *count == u32::MAX && !stored.closed;
+            for index in *first..stop {
+                match self.has_failed(*job, index) {
+                    _ if index >= stored.submitted => {
+                        open |= !stored.closed;
+                        bad += u32::from(stored.closed);
+                    }
+                    None => open = true,
+                    Some(failed) => {
+                        let wanted = *end == End::Either || failed == (*end == End::Failed);
+                        *(if wanted { &mut good } else { &mut bad }) += 1;
+                    }
+                }
+            }
+        }
+        match quorum {
+            Quorum::All if bad > 0 => Some(false),
+            Quorum::All => (!open).then_some(true),
+            Quorum::Any if good > 0 => Some(true),
+            Quorum::Any => (!open).then_some(false),
+        }
+    }
+
+    /// Whether a task that has an outcome has no value.
+    fn has_failed(&self, job: JobId, index: u32) -> Option<bool> {
+        let queued = self.queue.iter().find_map(|write| match write {
+            Write::Record { job: of, run, .. } if *of == job && (run.first..run.end()).contains(&index) => {
+                Some(has_failed(index, &(run.attempt, run.body.clone(), run.first)))
+            }
+            _ => None,
+        });
+        self.disk.outcome(job, index).map(|outcome| has_failed(index, outcome)).or(queued)
+    }
+}
+
 impl Disk {
     pub(super) fn outcome(&self, job: JobId, index: u32) -> Option<&(u32, RunBody, u32)> {
         self.jobs.get(&job)?.outcomes.get(&index)
@@ -172,6 +233,13 @@ impl Disk {
                 self.engines.extend(joined);
                 None
             }
+            Write::Released { job } => {
+                self.jobs.entry(job).and_modify(|stored| stored.released = true);
+                None
+            }
+            Write::Count { ticket, of, first, count } => {
+                Some(Told::Counted { ticket, known: self.jobs.get(&of).map(|stored| stored.known(first, count)) })
+            }
             Write::Settle(settled) => Some(Told::Settled(settled)),
         }
     }
@@ -184,7 +252,7 @@ impl Disk {
             (Entry::Vacant(entry), Some((owner, header))) => {
                 self.order.push(job);
                 let (runs, outcomes, losses) = Default::default();
-                entry.insert(Stored { owner, header, runs, submitted: 0, closed: false, outcomes, losses })
+                entry.insert(Stored { owner, header, runs, submitted: 0, closed: false, outcomes, losses, released: false })
             }
         };
         if first == stored.submitted && !stored.has_ended() {
@@ -200,6 +268,14 @@ impl Disk {
     }
 }
 
+/// Whether an outcome, of which it is known where its run began, is no value.
+fn has_failed(index: u32, (_, body, first): &(u32, RunBody, u32)) -> bool {
+    match body {
+        RunBody::Ended(_) => true,
+        RunBody::Ran(outcomes) => outcomes.failure(index - first).is_some(),
+    }
+}
+
 fn restored(id: JobId, job: &Stored) -> RestoredJob {
     let mut pending: Vec<PendingTasks> = Vec::new();
     for first in (0..job.submitted).filter(|index| !job.outcomes.contains_key(index)) {
@@ -212,5 +288,7 @@ fn restored(id: JobId, job: &Stored) -> RestoredJob {
     let is_pending = |first: u32, count: u32| (first..first + count).any(|index| !job.outcomes.contains_key(&index));
     let arguments = job.runs.iter().filter(|(first, run)| is_pending(*first, run.len() as u32)).cloned().collect();
     let (owner, header) = (job.owner.clone(), job.header.clone());
-    RestoredJob { id, owner, header, submitted: job.submitted, closed: job.closed, pending, arguments }
+    let failed = job.outcomes.iter().filter(|(index, outcome)| has_failed(**index, outcome)).count() as u32;
+    let (submitted, closed, released) = (job.submitted, job.closed, job.released);
+    RestoredJob { id, owner, header, submitted, failed, closed, released, waited: Vec::new(), pending, arguments }
 }

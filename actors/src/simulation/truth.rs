@@ -107,6 +107,8 @@ impl Truth {
         self.last_batch = id.0;
         let stored = &store.disk.jobs[&job];
         assert!(end <= stored.submitted, "tasks are given out that are not kept");
+        let verdicts = store.verdicts(job);
+        assert!(verdicts.iter().all(|met| *met == Some(true)), "job {job} waits for others: {verdicts:?}");
         for index in first..end {
             assert!(!store.is_recorded(job, index), "task {index} of job {job} is given out and has an outcome");
             let heard = self.heard.get(&job).is_some_and(|set| set.contains(index, index + 1));
@@ -141,11 +143,11 @@ impl Truth {
                 attempt >= committed || matches!(body, RunBody::Ended(Cause::Aborted)),
                 "task {index}: attempt {attempt} after {committed} losses"
             );
-            self.check_outcome(*job, index, index - first, body);
+            self.check_outcome(*job, index, index - first, body, store);
         }
     }
 
-    fn check_outcome(&self, job: JobId, index: u32, offset: u32, body: &RunBody) {
+    fn check_outcome(&self, job: JobId, index: u32, offset: u32, body: &RunBody, store: &Store) {
         let cancelled = || self.cancelled.get(&job).is_some_and(|set| set.contains(index, index + 1));
         match body {
             RunBody::Ran(outcomes) => match outcomes.failure(offset) {
@@ -158,6 +160,10 @@ impl Truth {
             },
             RunBody::Ended(Cause::Aborted) => assert!(cancelled(), "task {index} was not to be aborted"),
             RunBody::Ended(Cause::Poisoned { .. } | Cause::EngineLost { .. }) => {}
+            RunBody::Ended(Cause::UnmetDependency { .. } | Cause::ImpossibleDependency { .. }) => {
+                let verdicts = store.verdicts(job);
+                assert!(verdicts.contains(&Some(false)), "task {index} of job {job} need not have failed: {verdicts:?}");
+            }
             RunBody::Ended(other) => panic!("task {index}: {other}"),
         }
     }

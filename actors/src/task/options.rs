@@ -2,13 +2,55 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::JobId;
+
 /// What all tasks of a job have in common, by choice of the client. On disk and on the wire as a part of the job's header: what is
-/// added here is [kept](crate::Client::resubmit) when tasks are submitted again, and missing in headers from before.
+/// added here is taken over when tasks are submitted again, and missing in headers from before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct TaskOptions {
+pub struct TaskOptions {
     /// Higher goes first, before any question of fairness between clients.
     pub priority: i32,
     /// How long each may run, in milliseconds; 0 lets it run for as long as it likes.
     pub time_limit_ms: u64,
+    /// How long a task may wait until it is sent to an engine for the first time, in microseconds. Beyond that it fails.
+    pub queue_timeout_us: Option<u64>,
+    /// What is waited for, all of it, before any task is sent to an engine.
+    pub after: Vec<Condition>,
+}
+
+/// What tasks of other jobs must have come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// Which tasks: of each job the first index, and how many. `u32::MAX` from index 0 on means the whole job, closed.
+    pub runs: Vec<(JobId, u32, u32)>,
+    pub quorum: Quorum,
+    pub end: End,
+}
+
+/// How many of the tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quorum {
+    All,
+    Any,
+}
+
+/// How they must have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    Succeeded,
+    Failed,
+    Either,
+}
+
+impl TaskOptions {
+    /// How many runs of other tasks it names.
+    pub fn dependencies(&self) -> usize {
+        self.after.iter().map(|condition| condition.runs.len()).sum()
+    }
+
+    /// The jobs of the tasks that it names.
+    pub fn named_jobs(&self) -> impl Iterator<Item = JobId> {
+        self.after.iter().flat_map(|condition| condition.runs.iter().map(|run| run.0))
+    }
 }

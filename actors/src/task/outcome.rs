@@ -94,6 +94,21 @@ pub enum Cause {
         /// How long it ran, if it could not be stopped: in a thread.
         ran_ms: Option<u64>,
     },
+    /// It waited too long to be sent to an engine.
+    QueueTimeout {
+        /// How long it might wait, in milliseconds.
+        limit_ms: u64,
+    },
+    /// It was to run after other tasks that are not there, or of whose outcomes nothing is known any more.
+    ImpossibleDependency {
+        /// Which, and why.
+        detail: String,
+    },
+    /// It was to run after other tasks, and these have ended otherwise than it was to be.
+    UnmetDependency {
+        /// Which, and how.
+        detail: String,
+    },
     /// The outcome was recorded, and dropped since, by the store's retention.
     Evicted,
     /// It was recorded, but what the result store has on disk is not what was written.
@@ -122,8 +137,12 @@ impl Cause {
             Cause::WrongArgument { expected, message } => expected.len() + message.len(),
             Cause::FunctionUnknown { function, detail } => function.len() + detail.len(),
             Cause::WorkerCrashed { last_output, .. } => last_output.len(),
-            Cause::WorkerUnavailable { detail } | Cause::EngineLost { detail } | Cause::Damaged { detail } => detail.len(),
-            Cause::Poisoned { .. } | Cause::Aborted | Cause::TimeLimit { .. } | Cause::Evicted => 0,
+            Cause::WorkerUnavailable { detail }
+            | Cause::EngineLost { detail }
+            | Cause::Damaged { detail }
+            | Cause::ImpossibleDependency { detail }
+            | Cause::UnmetDependency { detail } => detail.len(),
+            Cause::Poisoned { .. } | Cause::Aborted | Cause::TimeLimit { .. } | Cause::QueueTimeout { .. } | Cause::Evicted => 0,
         };
         ENTRY_BYTES + texts
     }
@@ -160,6 +179,12 @@ impl fmt::Display for Cause {
                 "it ran for longer than its limit of {limit_ms} ms; its engine runs tasks in threads, which cannot be stopped, so that \
                  it ended by itself after {ran_ms} ms"
             ),
+            Cause::QueueTimeout { limit_ms } => {
+                write!(f, "it waited for an engine for longer than the {limit_ms} ms that it was given")
+            }
+            Cause::ImpossibleDependency { detail } | Cause::UnmetDependency { detail } => {
+                write!(f, "what it was to wait for will never be: {detail}")
+            }
             Cause::Evicted => write!(f, "its outcome was recorded but has been dropped since to make room"),
             Cause::Damaged { detail } => write!(
                 f,

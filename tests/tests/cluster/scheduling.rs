@@ -1,6 +1,9 @@
 //! What the options of views do: which task goes where, when, and how often.
 
-use engineroom_tests::Lab;
+use std::{thread, time::Duration};
+
+use engineroom::{Cause, Error, MessageId};
+use engineroom_tests::{Lab, Outcome, SOON, memory_now_mib, memory_peak_mib, wait_for};
 use serde::Deserialize;
 
 use crate::PROBE;
@@ -22,4 +25,118 @@ fn tasks_of_a_higher_priority_start_first_and_single_ones_of_one_priority_share_
     let expected: Vec<i32> = [7, 5, 0, -1].into_iter().flat_map(|priority| [priority; 4]).collect();
     assert_eq!(order, expected);
     assert_eq!(jobs, 8, "a map and a job of single tasks for each priority");
+}
+
+#[derive(Deserialize)]
+struct After {
+    sums: [u64; 2],
+    in_order: bool,
+}
+
+#[test]
+fn a_map_waits_for_another_one_through_a_restart_of_the_controller() {
+    let lab = Lab::new();
+    let mut controller = lab.controller();
+    let _engines = lab.engine_node(2);
+    for pause_ms in [0, 300] {
+        let after = lab.start(PROBE, ["after", "100", "5"]);
+        after.wait_line("submitted");
+        // In the midst of the first map, or of the second.
+        thread::sleep(Duration::from_millis(pause_ms));
+        controller.kill();
+        controller = lab.controller();
+        let After { sums, in_order } = after.finish().success().json();
+        assert_eq!((sums, in_order), ([4_950; 2], true));
+    }
+}
+
+#[test]
+fn a_million_tasks_wait_for_a_million_in_little_memory() {
+    const TASKS: u64 = 1_000_000;
+    let lab = Lab::new();
+    let controller = lab.controller();
+    let before = memory_now_mib(controller.pid());
+    // All of them wait, until there is an engine.
+    let after = lab.start(PROBE, ["after", &TASKS.to_string(), "0"]);
+    after.wait_line("submitted");
+    let bytes = (memory_peak_mib(controller.pid()) - before) << 20;
+    assert!(bytes < 200 * TASKS, "{} bytes for each task that waits", bytes / TASKS);
+    let _engines = lab.engine_node(2);
+    let After { sums, .. } = after.finish().success().json();
+    assert_eq!(sums, [TASKS * (TASKS - 1) / 2; 2]);
+}
+
+#[test]
+fn a_chain_of_a_thousand_tasks_runs_in_its_order() {
+    let lab = Lab::new();
+    let (_engines, _controller) = lab.cluster(2);
+    assert!(lab.run(PROBE, ["chain", "1000"]).success().json::<bool>());
+}
+
+#[test]
+fn who_waits_in_vain_is_told_why() {
+    let lab = Lab::new();
+    let (_engines, _controller) = lab.cluster(1);
+    let ends: Vec<(String, Outcome<u64>)> = lab.run(PROBE, ["conditions"]).success().json();
+    let short = |outcome: &Outcome<u64>| match &outcome.result {
+        Ok(value) => value.to_string(),
+        Err(error) => match &error.cause {
+            Cause::UnmetDependency { .. } => "unmet".into(),
+            Cause::ImpossibleDependency { .. } => "impossible".into(),
+            other => other.to_string(),
+        },
+    };
+    let found: Vec<(&str, String)> = ends.iter().map(|(name, outcome)| (name.as_str(), short(outcome))).collect();
+    let expected = [
+        ("all succeed", "unmet"),
+        ("one succeeds", "7"),
+        ("all fail", "unmet"),
+        ("one fails", "7"),
+        ("all end", "7"),
+        ("a task succeeds", "7"),
+        ("a task fails", "unmet"),
+        ("it succeeds before it is aborted", "unmet"),
+        ("it is aborted", "7"),
+        ("it was never submitted", "impossible"),
+        ("one of them was", "7"),
+        ("afterwards", "7"),
+        ("afterwards, in vain", "unmet"),
+    ];
+    assert_eq!(found, expected.map(|(name, end)| (name, end.to_string())));
+    let text = ends[0].1.text.as_deref().unwrap_or_default();
+    assert!(text.contains("failed or were aborted, and it was to run if they succeed"), "{text}");
+}
+
+#[test]
+fn a_task_that_waits_too_long_for_an_engine_fails_also_after_a_restart() {
+    let lab = Lab::new();
+    let controller = lab.controller();
+    let ids: Vec<String> = lab.run(PROBE, ["in-time", "3", "200"]).success().json();
+    let ids: Vec<MessageId> = ids.iter().map(|id| id.parse().expect("a message id")).collect();
+    let too_late = |lab: &Lab, ids: &[MessageId]| {
+        let client = lab.client();
+        let error = client.get_result::<u64>(ids.to_vec()).expect("a handle").get_timeout(SOON).expect_err("it is too late");
+        let Error::Task { error, .. } = &error else { panic!("{error}") };
+        assert!(matches!(error.cause, Cause::QueueTimeout { .. }), "{error}");
+        assert_eq!(client.result_status(ids).expect("counts").failed, 3);
+    };
+    too_late(&lab, &ids);
+
+    let ids: Vec<String> = lab.run(PROBE, ["in-time", "3", "1500"]).success().json();
+    controller.kill();
+    let _next = lab.controller();
+    too_late(&lab, &ids.iter().map(|id| id.parse().expect("a message id")).collect::<Vec<_>>());
+}
+
+#[test]
+fn tasks_submitted_again_keep_their_options() {
+    let lab = Lab::new();
+    let _controller = lab.controller();
+    let ids: Vec<String> = lab.run(PROBE, ["in-time", "3", "1000"]).success().json();
+    let ids: Vec<MessageId> = ids.iter().map(|id| id.parse().expect("a message id")).collect();
+    let client = lab.client();
+    wait_for("the end of their time", || (client.result_status(&ids).ok()?.failed == 3).then_some(()));
+    let mut again = client.resubmit::<u64>(ids).expect("they are known");
+    let error = again.get_timeout(SOON).expect_err("there is no engine");
+    assert!(matches!(&error, Error::Task { error, .. } if matches!(error.cause, Cause::QueueTimeout { .. })), "{error}");
 }

@@ -5,6 +5,7 @@ use crate::results::{
     backend::{Answer, Done, FirstPending, JobInfo, Page, Question, Viewer, Write},
     evicted_run, part,
 };
+use crate::scheduler::Known;
 use crate::status::StatusCounts;
 use crate::task::JobId;
 use crate::wire::{Run, StoreRefusal};
@@ -38,7 +39,8 @@ impl Memory {
                 Some(Done::Recorded(run, self.has_ended(job)))
             }
             // What is in memory does not outlive the scheduler, which knows them.
-            Write::Losses { .. } | Write::Engines(_) => None,
+            Write::Losses { .. } | Write::Engines(_) | Write::Released { .. } => None,
+            Write::Count { viewer, job, first, count } => Some(Done::Counted(self.known(&viewer, job, first, count))),
             Write::Take { job, owner, runs } => {
                 if self.job(job).is_some_and(|(of, _)| *of == *owner) {
                     runs.into_iter().for_each(|first| self.take(job, first));
@@ -80,6 +82,13 @@ impl Memory {
     fn info(&self, job: JobId) -> Option<JobInfo> {
         let (owner, counts) = self.job(job)?;
         Some(JobInfo { owner: owner.into(), counts, ended: self.has_ended(job) })
+    }
+
+    fn known(&self, viewer: &Viewer, job: JobId, first: u32, count: u32) -> Option<Known> {
+        let info = self.info(job).filter(|info| viewer.sees(&info.owner))?;
+        let whole = first == 0 && count >= info.counts.submitted;
+        let part = if whole { StatusCounts::default() } else { self.status(job, first, count) };
+        Some(info.known((first, count), part))
     }
 
     fn status_for(&self, viewer: &Viewer, job: JobId, first: u32, count: u32) -> StatusCounts {

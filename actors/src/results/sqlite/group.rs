@@ -12,11 +12,14 @@ use super::{
     error::Fault,
     rows::{self, Totals},
     schema::{JOBS_MAX, key},
+    status,
 };
 use crate::results::{
     KeepRun, NoteEngines, Owner,
-    backend::{Done, JobInfo, Write},
+    backend::{Done, JobInfo, Viewer, Write},
 };
+use crate::scheduler::Known;
+use crate::status::StatusCounts;
 use crate::task::JobId;
 use crate::wire::{JobCounts, JobHeader, Run, SHARDS};
 
@@ -39,6 +42,7 @@ pub(super) enum Outcome {
     /// When the tasks were submitted; `None` if the outcomes are not wanted.
     Recorded(Option<u64>, bool),
     Looked(Option<JobInfo>),
+    Counted(Option<Known>),
     Settled,
     Silent,
 }
@@ -102,6 +106,12 @@ impl<'c> Group<'c> {
                 Ok(Outcome::Silent)
             }
             Write::Engines(note) => self.note_engines(note).map(|()| Outcome::Silent),
+            Write::Released { job } => {
+                let mut update = self.connection.prepare_cached("UPDATE job SET released = 1 WHERE id = ?1")?;
+                update.execute([job.as_bytes()])?;
+                Ok(Outcome::Silent)
+            }
+            Write::Count { viewer, job, first, count } => Ok(Outcome::Counted(self.count(viewer, *job, *first, *count)?)),
             Write::Take { job, owner, runs } => self.take(*job, owner, runs).map(|()| Outcome::Silent),
             Write::Look { job } => Ok(Outcome::Looked(self.job(*job)?.map(|row| row.info()))),
             Write::Settle | Write::Purge { .. } | Write::PurgeOlder { .. } => Ok(Outcome::Settled),
@@ -229,6 +239,13 @@ impl<'c> Group<'c> {
         Ok(Outcome::Recorded(Some(submitted_us), ended))
     }
 
+    fn count(&mut self, viewer: &Viewer, job: JobId, first: u32, count: u32) -> Result<Option<Known>, Fault> {
+        let Some(row) = self.job(job)?.filter(|row| viewer.sees(&row.owner)) else { return Ok(None) };
+        let whole = first == 0 && count >= row.counts.submitted;
+        let part = if whole { StatusCounts::default() } else { status::of_row(self.connection, &row, first, count)? };
+        Ok(Some(row.info().known((first, count), part)))
+    }
+
     fn take(&mut self, job: JobId, owner: &str, runs: &[u32]) -> Result<(), Fault> {
         let Some(row) = self.job(job)?.filter(|row| *row.owner == *owner) else { return Ok(()) };
         let mut update = self.connection.prepare_cached("UPDATE run SET taken = 1 WHERE key = ?1 AND taken = 0")?;
@@ -289,6 +306,7 @@ pub(super) fn done(write: Write, outcome: Outcome) -> Option<Done> {
         }
         (_, Outcome::Recorded(_, ended)) => Some(Done::Recorded(None, ended)),
         (_, Outcome::Looked(info)) => Some(Done::Looked(info)),
+        (_, Outcome::Counted(known)) => Some(Done::Counted(known)),
         (_, Outcome::Settled) => Some(Done::Settled),
         (_, Outcome::Silent) => None,
     }

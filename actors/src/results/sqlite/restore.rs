@@ -10,7 +10,7 @@ use super::{
     rows,
     schema::{index, job_of, key},
 };
-use crate::results::{Owner, PendingTasks, Restored, RestoredEnd, RestoredJob};
+use crate::results::{Owner, PendingTasks, Restored, RestoredEnd, RestoredJob, now_us};
 use crate::task::{EngineId, JobId, Packed, Ranges};
 
 /// Reads what has not ended. Looks at nothing else.
@@ -21,7 +21,7 @@ pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fa
     let mut restored =
         Restored { first_batch: life << LIFE_SHIFT, next_engine, engines, jobs: Vec::new(), ended: ended(connection)? };
     let mut statement = connection
-        .prepare("SELECT no, id, owner, incarnation, header, submitted, closed FROM job WHERE ended_us IS NULL ORDER BY no")?;
+        .prepare("SELECT no, id, owner, incarnation, header, submitted, closed, failed, released FROM job WHERE ended_us IS NULL ORDER BY no")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (no, submitted) = (row.get(0)?, row.get(5)?);
@@ -31,12 +31,17 @@ pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fa
             row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?,
         )?;
         let pending = pending(connection, no, submitted)?;
+        let header = decode_header(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?)?;
+        let waited = if header.options.queue_timeout_us.is_some() { waited(connection, no)? } else { Vec::new() };
         restored.jobs.push(RestoredJob {
             id: JobId::from_bytes(row.get(1)?),
             owner,
-            header: decode_header(row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?)?,
+            header,
             submitted,
+            failed: row.get(7)?,
             closed: row.get(6)?,
+            released: row.get(8)?,
+            waited,
             arguments: arguments(connection, no, &pending)?,
             pending,
         });
@@ -68,6 +73,19 @@ fn owner(no: i64, name: &str, incarnation: &str) -> Result<Owner, Fault> {
     let incarnation = u128::from_str_radix(incarnation, 16)
         .map_err(|_| Fault::Damaged(format!("job {no} has no valid incarnation of its owner")))?;
     Ok(Owner { name: name.into(), incarnation: Incarnation::from_u128(incarnation) })
+}
+
+/// For how long tasks up to an index have been waiting, in microseconds.
+fn waited(connection: &Connection, job: i64) -> Result<Vec<(u32, u64)>, Fault> {
+    let now_us = now_us();
+    let mut statement = connection.prepare("SELECT key, count, at_us FROM arguments WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?;
+    let mut rows = statement.query([key(job, 0), key(job, u32::MAX)])?;
+    let mut waited = Vec::new();
+    while let Some(row) = rows.next()? {
+        let at_us = row.get::<_, i64>(2)?.max(0) as u64;
+        waited.push((index(row.get(0)?).saturating_add(row.get(1)?), now_us.saturating_sub(at_us)));
+    }
+    Ok(waited)
 }
 
 /// How many batches one life of a controller may make, as a power of two: more than it can within a century.

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 pub(super) const APPLICATION_ID: i64 = 0x456E_6752;
 
 /// The steps from each version of the schema to the next one. Never changed once released; only added to.
-const STEPS: &[&str] = &[FIRST];
+const STEPS: &[&str] = &[FIRST, SECOND];
 
 /// The version of a file after all steps.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -71,6 +71,9 @@ CREATE INDEX run_untaken ON run(recorded_us) WHERE taken = 0;
 CREATE TABLE evicted(key INTEGER PRIMARY KEY, end INTEGER NOT NULL) STRICT;
 CREATE TABLE losses(key INTEGER PRIMARY KEY, count INTEGER NOT NULL, losses INTEGER NOT NULL) STRICT;
 ";
+
+/// Jobs that wait for tasks of others until they are released, once for all.
+const SECOND: &str = "ALTER TABLE job ADD COLUMN released INTEGER NOT NULL DEFAULT 0;";
 
 /// The key of a task.
 pub(super) fn key(job: i64, index: u32) -> i64 {

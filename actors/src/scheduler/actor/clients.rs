@@ -307,16 +307,20 @@ impl Handler<Kept> for SchedulerActor {
 impl Handler<Remote<Submit>> for SchedulerActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Submit>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Submit>, context: &mut Context<Self>) {
         let Remote { message, from, reply } = remote;
         // What comes behind the end of its link would make a client anew that never ends. It is sent again by the next link.
         if !from.is_up() {
             return;
         }
-        let (key, job) = (self.client_key(&from), message.job);
+        let (key, job, opens) = (self.client_key(&from), message.job, message.open.is_some());
         match self.submit(key, message, &from) {
             Ok(runs) => self.when_kept(job, Waiter { runs, what: Waiting::Submitted(key, reply) }),
             Err(refusal) => reply.send(&Err(refusal)),
+        }
+        if opens {
+            // What it waits for is asked for before anything else can end.
+            self.carry_out(context);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::code::{Function, FunctionRef};
 use crate::results::{KeepRun, Owner, PendingTasks, RestoredEnd, RestoredJob};
-use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Placement, Requirement, Scheduler, Suspended, Time, Weight};
+use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Past, Placement, Requirement, Scheduler, Suspended, Time, Weight};
 use crate::task::{BlobHash, JobId, Packed};
 use crate::wire::{JobHeader, Submit, SubmitRefusal};
 
@@ -30,6 +30,10 @@ const HEADER_TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// The longest argument, in bytes: what a message may have, less what a batch has beside its arguments.
 const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
+
+/// For how many runs of tasks of other jobs one job may wait; a whole job counts as one. Each is a question to a result store, and
+/// is looked at when one of its tasks has ended.
+const DEPENDENCIES_MAX: usize = 1024;
 
 /// All open jobs, and what finished lately.
 #[derive(Debug, Default)]
@@ -139,7 +143,7 @@ impl Ledger {
     /// # Errors
     /// When the core does not take it; nothing is changed then.
     pub fn restore(&mut self, core: &mut Scheduler, client: ClientKey, restored: RestoredJob) -> Result<(), OpenError> {
-        let RestoredJob { id, owner, header, submitted, closed, pending, arguments } = restored;
+        let RestoredJob { id, owner, header, submitted, failed, closed, released, waited, pending, arguments } = restored;
         let mut job = Job::new(client, owner, &header);
         (job.submitted, job.closed) = (submitted, closed);
         let mut load = Weight::default();
@@ -151,7 +155,8 @@ impl Ledger {
         job.arguments.keep_only(pending.iter().map(|span| (span.first, span.first.saturating_add(span.count))));
         let suspended = |span: &PendingTasks| Suspended { first: span.first, count: span.count, losses: span.losses };
         let suspended: Vec<Suspended> = pending.iter().map(suspended).collect();
-        core.restore_job(spec(id, client, &header), submitted, closed, load, &suspended)?;
+        let past = Past { total: submitted, failed, closed, released, waited };
+        core.restore_job(spec(id, client, &header), &past, load, &suspended)?;
         let account = self.accounts.entry(client).or_default();
         account.jobs += 1;
         account.argument_bytes += job.arguments.bytes();
@@ -291,6 +296,7 @@ impl Ledger {
         run: NewRun,
     ) -> Result<KeepRun, SubmitRefusal> {
         check_texts(&header)?;
+        check_dependencies(id, &header)?;
         if run.first != 0 {
             return Err(out_of_order(run.first, 0));
         }
@@ -315,7 +321,7 @@ fn spec(id: JobId, client: ClientKey, header: &JobHeader) -> JobSpec {
     let balanced = header.direct.is_empty();
     let placement = if balanced { Placement::Balanced } else { Placement::Direct(header.direct.clone()) };
     let chunk = NonZeroU32::new(header.chunk).map_or(Chunk::Adaptive, Chunk::Fixed);
-    JobSpec { id, client, requirement, placement, priority: header.options.priority, chunk }
+    JobSpec { id, client, requirement, placement, chunk, options: header.options.clone() }
 }
 
 impl Job {
@@ -404,6 +410,20 @@ fn check_texts(header: &JobHeader) -> Result<(), SubmitRefusal> {
     let bytes = reference + header.function.name.len() + header.target.len();
     if bytes > HEADER_TEXT_BYTES_MAX {
         return Err(invalid(format!("its names have {bytes} bytes, and {HEADER_TEXT_BYTES_MAX} is the limit")));
+    }
+    Ok(())
+}
+
+fn check_dependencies(id: JobId, header: &JobHeader) -> Result<(), SubmitRefusal> {
+    let count = header.options.dependencies();
+    if count > DEPENDENCIES_MAX {
+        let text = format!(
+            "it waits for {count} single runs of tasks, and {DEPENDENCIES_MAX} is the limit: let it wait for whole jobs, which count once"
+        );
+        return Err(invalid(text));
+    }
+    if header.options.named_jobs().any(|job| job == id) {
+        return Err(invalid(format!("job {id} is to wait for itself")));
     }
     Ok(())
 }

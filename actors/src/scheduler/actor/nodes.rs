@@ -232,7 +232,8 @@ impl Handler<Remote<Report>> for SchedulerActor {
         }
         let count = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
         let now = self.now();
-        match self.core.progress(now, engine, batch, first, count, outcomes.busy_us()) {
+        let failed: Vec<u32> = outcomes.failures.iter().map(|(at, _)| *at).collect();
+        match self.core.reported(now, engine, batch, (first, count), outcomes.busy_us(), &failed) {
             Ok(accepted) => {
                 let (job, attempt) = (accepted.job, accepted.attempt);
                 let run = Run { first, count, engine: Some(engine), attempt, submitted_us: 0, body: RunBody::Ran(outcomes) };

@@ -29,7 +29,7 @@ fn each_engine_gets_its_own() {
 #[test]
 fn what_is_bound_goes_before_what_is_not() {
     let mut rig = Rig::plain(1);
-    rig.submit(JobSpec { priority: 9, ..fixed(2, 1) }, 2);
+    rig.submit(prioritised(9, fixed(2, 1)), 2);
     rig.submit(direct(1, &[(1, 2)]), 2);
     rig.end(1, 10);
     rig.end(1, 10);

@@ -8,9 +8,10 @@ mod order;
 mod restart;
 mod stealing;
 mod visible;
+mod waiting;
 
 use super::*;
-use crate::task::{BatchId, BundleHash, EngineId, JobId};
+use crate::task::{BatchId, BundleHash, EngineId, JobId, TaskOptions};
 
 /// A scheduler with short names for what tests do.
 pub(super) struct Rig {
@@ -59,7 +60,25 @@ impl Rig {
 
     pub(super) fn commands(&mut self) -> Vec<Command> {
         self.scheduler.check_invariants();
-        self.scheduler.commands().collect()
+        self.decided()
+    }
+
+    /// The commands; what is decided is kept at once.
+    pub(super) fn decided(&mut self) -> Vec<Command> {
+        let mut all = Vec::new();
+        loop {
+            let mut confirmed = Vec::new();
+            for command in self.scheduler.commands() {
+                match command {
+                    Command::Confirm { ticket } => confirmed.push(ticket),
+                    other => all.push(other),
+                }
+            }
+            if confirmed.is_empty() {
+                return all;
+            }
+            confirmed.into_iter().for_each(|ticket| self.scheduler.confirmed(Time(self.now), ticket));
+        }
     }
 
     /// The dispatches since the last look; nothing else must have been asked for, save that losses are remembered.
@@ -111,9 +130,13 @@ pub(super) fn spec(id: u128) -> JobSpec {
         client: ClientKey(1),
         requirement: Requirement::Bundle { hash: BundleHash([0xab; 32]), target: "x86_64-unknown-linux-gnu".into() },
         placement: Placement::Balanced,
-        priority: 0,
         chunk: Chunk::Adaptive,
+        options: TaskOptions::default(),
     }
+}
+
+pub(super) fn prioritised(priority: i32, spec: JobSpec) -> JobSpec {
+    JobSpec { options: TaskOptions { priority, ..spec.options.clone() }, ..spec }
 }
 
 pub(super) fn fixed(id: u128, count: u32) -> JobSpec {

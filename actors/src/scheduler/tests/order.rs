@@ -37,9 +37,9 @@ fn a_million_single_tasks_stay_one_interval() {
 fn higher_priority_goes_first() {
     let mut rig = Rig::plain(1);
     rig.submit(fixed(1, 1), 3);
-    rig.submit(JobSpec { priority: 5, ..fixed(2, 1) }, 1);
-    rig.submit(JobSpec { priority: 7, ..fixed(3, 1) }, 1);
-    rig.submit(JobSpec { priority: -1, ..fixed(4, 1) }, 1);
+    rig.submit(prioritised(5, fixed(2, 1)), 1);
+    rig.submit(prioritised(7, fixed(3, 1)), 1);
+    rig.submit(prioritised(-1, fixed(4, 1)), 1);
     (0..6).for_each(|_| rig.end(1, 10));
     let jobs: Vec<_> = rig.sent().iter().map(|sent| sent.1).collect();
     assert_eq!(jobs, [1, 3, 2, 1, 1, 4]);
@@ -118,7 +118,7 @@ fn batches_are_half_as_large_while_others_wait() {
     rig.submit(spec(1), 100_000);
     (0..4).for_each(|_| rig.end(1, 10));
     assert_eq!(rig.sent().last().map(|sent| sent.3), Some(400));
-    rig.submit(JobSpec { client: ClientKey(2), priority: -1, ..spec(2) }, 1);
+    rig.submit(JobSpec { client: ClientKey(2), ..prioritised(-1, spec(2)) }, 1);
     rig.end(1, 10);
     assert_eq!(rig.sent().last().map(|sent| sent.3), Some(200));
 }

@@ -34,7 +34,8 @@ impl Rig {
     }
 
     fn restore(&mut self, spec: JobSpec, total: u32, pending: &[Suspended]) {
-        self.scheduler.restore_job(spec, total, true, Weight::default(), pending).unwrap();
+        let past = Past { total, closed: true, ..Past::default() };
+        self.scheduler.restore_job(spec, &past, Weight::default(), pending).unwrap();
     }
 
     /// An engine comes back. Says for each claim from where on it is kept.
@@ -344,7 +345,8 @@ fn what_is_kept_must_fit_together() {
         ("the whole placement", direct(&[(1, 2), (0, 0), (2, 2)]), 4, vec![suspended(1, 4, 0)], true),
     ] {
         let mut rig = Rig::restarted(1);
-        let result = rig.scheduler.restore_job(spec, total, true, Weight::default(), &pending);
+        let past = Past { total, closed: true, ..Past::default() };
+        let result = rig.scheduler.restore_job(spec, &past, Weight::default(), &pending);
         assert_eq!(result, if fits { Ok(()) } else { Err(OpenError::Contradiction(id())) }, "{what}");
         let commands = rig.commands();
         let over = fits && pending.is_empty();
@@ -368,8 +370,9 @@ fn what_is_kept_must_fit_together() {
 #[test]
 fn an_open_job_grows_on_after_a_restart() {
     let mut rig = Rig::restarted(0);
-    rig.scheduler.restore_job(fixed(JOB, 4), 6, false, Weight::default(), &[suspended(2, 4, 0), suspended(4, 6, 1)]).unwrap();
-    assert_eq!(rig.scheduler.restore_job(fixed(JOB, 4), 6, false, Weight::default(), &[]), Err(OpenError::Exists(id())));
+    let past = Past { total: 6, ..Past::default() };
+    rig.scheduler.restore_job(fixed(JOB, 4), &past, Weight::default(), &[suspended(2, 4, 0), suspended(4, 6, 1)]).unwrap();
+    assert_eq!(rig.scheduler.restore_job(fixed(JOB, 4), &past, Weight::default(), &[]), Err(OpenError::Exists(id())));
     assert_eq!(rig.scheduler.extend_job(Time(0), id(), 3, Weight::default()), Ok(6));
     assert_eq!(rig.rejoin(1, &[claim(3, 6, 9)]), [Some(6)]);
     assert_eq!(rig.scheduler.extend_job(Time(0), id(), 3, Weight::default()), Ok(9));

@@ -1,6 +1,7 @@
 //! What may happen next.
 
 use super::*;
+use crate::task::{Condition, End, Quorum};
 
 impl World {
     pub(super) fn deliver_to_controller(&mut self) {
@@ -176,7 +177,17 @@ impl World {
             _ => Vec::new(),
         };
         let chunk = if self.rng.one_in(2) { 1 + self.rng.below(8) as u32 } else { 0 };
-        self.clients[at].open(id, direct, chunk);
+        let opened: Vec<_> = self.clients[at].jobs.iter().filter(|(_, job)| job.opened && !job.dead).map(|(id, _)| *id).collect();
+        let after = match self.rng.pick(&opened) {
+            Some(job) if self.rng.one_in(3) => {
+                let end = [End::Succeeded, End::Either, End::Failed][self.rng.below(3) as usize];
+                let quorum = if self.rng.one_in(3) { Quorum::Any } else { Quorum::All };
+                let run = if self.rng.one_in(2) { (job, 0, u32::MAX) } else { (job, self.rng.below(6) as u32, 1) };
+                vec![Condition { runs: vec![run], quorum, end }]
+            }
+            _ => Vec::new(),
+        };
+        self.clients[at].open(id, direct, chunk, after);
         id
     }
 

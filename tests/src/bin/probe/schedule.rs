@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
-use engineroom::Result;
-use engineroom_tests::SOON;
+use engineroom::{Dependency, JobId, Result};
+use engineroom_tests::{SOON, outcomes};
 use serde_json::json;
 
 use crate::{Options, print};
@@ -39,4 +39,88 @@ pub fn priorities(options: &Options) -> Result<()> {
     starts.sort_by_key(|(started, _)| *started);
     print(&json!({ "order": starts.iter().map(|(_, priority)| *priority).collect::<Vec<_>>(), "jobs": jobs.len() }));
     Ok(())
+}
+
+/// `after TASKS MILLIS`: a map of that many tasks, and one as long that waits for it. Says "submitted", and prints their sums and
+/// whether the first has ended before the second has started.
+pub fn after(options: &Options) -> Result<()> {
+    let (tasks, millis) = (options.number(1), options.number(2));
+    let client = options.client()?;
+    let view = client.load_balanced_view();
+    let inputs = || (0..tasks).map(move |number| (number, millis));
+    let mut first = view.map(nap, inputs());
+    let mut second = view.after(&first).map(nap, inputs());
+    client.flush(SOON)?;
+    println!("submitted");
+    let in_order = if tasks > 10_000 {
+        true
+    } else {
+        let ended = first.metadata()?.into_iter().map(|task| task.completed).max();
+        let started = second.metadata()?.into_iter().map(|task| task.started).min();
+        ended <= started
+    };
+    print(&json!({ "sums": [first.get()?.iter().sum::<u64>(), second.get()?.iter().sum::<u64>()], "in_order": in_order }));
+    Ok(())
+}
+
+/// `chain LINKS`: single tasks, each after the one before. Prints whether they ran in their order.
+pub fn chain(options: &Options) -> Result<()> {
+    let client = options.client()?;
+    let view = client.load_balanced_view();
+    let mut links = vec![view.apply(nap, (0, 0))];
+    for number in 1..options.number(1) {
+        let link = view.after(&links[links.len() - 1]).apply(nap, (number, 0));
+        links.push(link);
+    }
+    let mut starts = Vec::new();
+    for link in &mut links {
+        starts.extend(link.metadata()?.into_iter().map(|task| task.started));
+    }
+    print(&(starts.len() == links.len() && starts.iter().all(Option::is_some) && starts.is_sorted()));
+    Ok(())
+}
+
+/// `conditions`: tasks that wait for what goes well, what fails, what is aborted and what was never submitted. Prints the outcomes.
+pub fn conditions(options: &Options) -> Result<()> {
+    let client = options.client()?;
+    let view = client.load_balanced_view();
+    let even = |number: u64| if number.is_multiple_of(2) { Ok(number) } else { Err(format!("{number} is odd")) };
+    let mixed = view.try_map(even, 0..4);
+    let aborted = view.apply(nap, (0, 3_600_000));
+    let unknown = Dependency::on(JobId::fresh());
+    let cases = [
+        ("all succeed", Dependency::on(&mixed)),
+        ("one succeeds", Dependency::on(&mixed).any()),
+        ("all fail", Dependency::on(&mixed).failed()),
+        ("one fails", Dependency::on(&mixed).any().failed()),
+        ("all end", Dependency::on(&mixed).ended()),
+        ("a task succeeds", Dependency::on(mixed.message_ids()[2])),
+        ("a task fails", Dependency::on(mixed.message_ids()[3])),
+        ("it succeeds before it is aborted", Dependency::on(&aborted)),
+        ("it is aborted", Dependency::on(&aborted).failed()),
+        ("it was never submitted", unknown.clone()),
+        ("one of them was", unknown.and(&mixed).any()),
+    ];
+    let waiting: Vec<_> = cases.into_iter().map(|(name, on)| (name, view.after(on).apply(nap, (7, 0)))).collect();
+    client.flush(SOON)?;
+    aborted.abort()?;
+    let mut ends = Vec::new();
+    for (name, task) in waiting {
+        ends.push((name, outcomes(task)?.remove(0)));
+    }
+    // The job has ended by now.
+    ends.push(("afterwards", outcomes(view.after(Dependency::on(&mixed).any().failed()).apply(nap, (7, 0)))?.remove(0)));
+    ends.push(("afterwards, in vain", outcomes(view.after(&mixed).apply(nap, (7, 0)))?.remove(0)));
+    print(&ends);
+    Ok(())
+}
+
+/// `in-time TASKS LIMIT_MS`: tasks of a minute that wait for an engine for so long. Prints their ids and leaves.
+pub fn in_time(options: &Options) -> Result<()> {
+    let client = options.client()?;
+    let view = client.load_balanced_view().queue_timeout(Duration::from_millis(options.number(2)));
+    let naps = view.map(nap, (0..options.number(1)).map(|number| (number, 60_000)));
+    client.flush(SOON)?;
+    print(&naps.message_ids().iter().map(ToString::to_string).collect::<Vec<_>>());
+    client.close()
 }

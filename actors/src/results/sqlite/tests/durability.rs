@@ -102,3 +102,40 @@ fn arguments_are_given_to_their_owner() {
     assert_eq!((tasks.header.label.as_deref(), tasks.next), (Some("evening"), None));
     assert_eq!(ask("bob", &[(0, 1)]).unwrap_err(), StoreRefusal::Unknown(JOB));
 }
+
+#[test]
+fn who_waits_for_no_others_any_more_is_known_after_a_restart_and_so_is_since_when_tasks_wait() {
+    let mut store = Direct::new();
+    let in_time = |job, first| {
+        let Write::Keep(mut keep) = keep(job, first, 2) else { unreachable!("it keeps") };
+        keep.open.iter_mut().for_each(|(_, header)| header.options.queue_timeout_us = Some(1));
+        Write::Keep(keep)
+    };
+    store.apply(in_time(JOB, 0));
+    store.apply(in_time(JOB, 2));
+    store.apply(keep(OTHER, 0, 1));
+    store.apply(Write::Released { job: JOB });
+    store.record(JOB, ran(0, 2, &[1]));
+    let store = store.reopened();
+    let [job, other] = &store.restored.jobs[..] else { panic!("two jobs: {:?}", store.restored.jobs) };
+    assert_eq!((job.released, job.failed, other.released, other.failed), (true, 1, false, 0));
+    assert_eq!(job.waited.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [2, 4]);
+    assert!(other.waited.is_empty(), "nobody asks");
+}
+
+#[test]
+fn a_file_of_the_first_schema_becomes_one_of_today() {
+    let mut store = Direct::new();
+    store.apply(keep(JOB, 0, 3));
+    let dir = store.dir.clone();
+    drop(store);
+    let file = dir.path().join("store.sqlite");
+    let older = rusqlite::Connection::open(file).unwrap();
+    older.execute_batch("ALTER TABLE job DROP COLUMN released; PRAGMA user_version = 1").unwrap();
+    drop(older);
+    let store = Direct::open(dir, Retention::default()).unwrap();
+    assert_eq!(
+        store.restored.jobs.iter().map(|job| (job.id, job.submitted, job.released)).collect::<Vec<_>>(),
+        [(JOB, 3, false)]
+    );
+}
