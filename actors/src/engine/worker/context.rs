@@ -83,11 +83,12 @@ impl TaskContext {
         Some(Self { engine, id, attempt, batch, surroundings })
     }
 
-    /// Whether the task is not wanted any more, so that it may as well return early, with whatever value.
+    /// Whether the task is not wanted any more, because it was aborted or has run for longer than it may, so that it may as well
+    /// return early, with whatever value.
     ///
-    /// A worker that is a process is stopped when its task is aborted, so that a task there never sees `true`. A thread cannot be
-    /// stopped: there a task that takes long should ask from time to time. One that has been told `true` ends as aborted, whatever
-    /// it returns; one that never asks comes to its end and has its value.
+    /// A worker that is a process is stopped then, so that a task there never sees `true`. A thread cannot be stopped: there a task
+    /// that takes long should ask from time to time. One that has been told `true` has no value, whatever it returns: it ends as
+    /// aborted, or as one that took too long. One that was aborted and never asks comes to its end and has its value.
     pub fn is_cancelled(&self) -> bool {
         self.surroundings.control.tell(self.batch, self.id.index)
     }

@@ -17,8 +17,8 @@
 //! | keeper: starts the process, waits for its end | engine, process worker | one thread |
 //! | reading and writing the socket | engine, process worker | one task on the engine's thread |
 //! | the tasks | thread worker: its thread; process: main thread | one |
-//! | outbox helper: sends outcomes that wait behind a long task | where the tasks are | one thread, 256 KiB and a result |
-//! | watcher: ends the process when the engine is gone | process | one thread |
+//! | outbox helper: sends outcomes that wait behind a long task, and what it tells | where the tasks are | one thread, 256 KiB and a result |
+//! | watcher: ends the process when the engine is gone, reads along what tasks write | process | one thread |
 //! | batches | `Worker::run` | 8 (of a process: not yet sent), then `RunError::Busy` |
 
 mod capture;
