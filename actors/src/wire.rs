@@ -83,7 +83,7 @@ pub(crate) struct JobHeader {
     pub shared: Option<BlobHash>,
     /// What else the client has chosen for them. Missing in headers on disk from before.
     #[serde(default)]
-    pub options: TaskOptions,
+    pub options: Box<TaskOptions>,
 }
 
 /// Why a submission was not taken. Nothing of it was kept.

@@ -194,7 +194,7 @@ mod tests {
             subscription: 1,
             window_bytes: 1,
             shared: None,
-            options: crate::task::TaskOptions::default(),
+            options: Box::default(),
         })
     }
 

@@ -26,6 +26,9 @@ use crate::error::{Error, Result};
 use crate::task::{EngineId, JobId, item_of};
 use crate::wire::JobHeader;
 
+/// The most retries of a task: more than make sense, so that a program's mistake has an end.
+const RETRIES_MAX: u32 = 1_000;
+
 /// Sends each task to an engine that is free.
 ///
 /// Options are set by methods that give a view like this one with another option, so that they may be chosen for single calls too;
@@ -107,6 +110,28 @@ impl LoadBalancedView {
     pub fn queue_timeout(&self, limit: Duration) -> Self {
         let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
         self.with(|options| options.tasks.queue_timeout_us = Some(limit_us))
+    }
+
+    /// How often a task is tried again that fails: panics, returns an error, or takes its worker along. Only the last attempt has an
+    /// outcome, and says which one it was. What would fail again in any case is not tried again: arguments and results that cannot be
+    /// encoded, functions that an engine does not have. None by default, 1,000 at most.
+    ///
+    /// A task runs again when the batch that it was sent in has ended; see also [`retry_pause`](Self::retry_pause).
+    pub fn retries(&self, failures: u32) -> Self {
+        self.with(|options| options.tasks.retries.failures = failures.min(RETRIES_MAX))
+    }
+
+    /// How long is waited after a failure until the next attempt; twice as long after each further one of the same task, up to an
+    /// hour. By default they follow each other at once.
+    pub fn retry_pause(&self, first: Duration) -> Self {
+        let pause_us = u64::try_from(first.as_micros()).unwrap_or(u64::MAX);
+        self.with(|options| options.tasks.retries.pause_us = pause_us)
+    }
+
+    /// How many engines may be lost while they run a task, in a row, and it is still run again elsewhere: 2 by default. One more, and it
+    /// is held to be the reason, and fails with [`Cause::Poisoned`](crate::Cause::Poisoned).
+    pub fn retries_on_loss(&self, losses: u32) -> Self {
+        self.with(|options| options.tasks.losses_max = Some(losses.min(RETRIES_MAX)))
     }
 
     /// Tasks run only after others: by default when all of these have succeeded. They may be of any job of the same owner, running
@@ -539,7 +564,7 @@ fn new_job(client: &Client, options: &Options, function: Result<Function>, direc
         subscription,
         window_bytes: WINDOW_BYTES,
         shared: None,
-        options: options.tasks.clone(),
+        options: Box::new(options.tasks.clone()),
     };
     Job::new(JobId::fresh(), subscription, header)
 }

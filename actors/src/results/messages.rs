@@ -71,7 +71,8 @@ pub(crate) struct RecordRun {
     pub kept: Option<Reply<()>>,
 }
 
-/// Tasks that are queued again, and how many engines were lost with them so far. Kept, so that a task that brings engines down
+/// Tasks that are queued again, and how many engines were lost with them so far; and how often they failed, see
+/// [`Tries::kept`](crate::task::Tries::kept). Kept, so that a task that brings engines down
 /// is known for it after a restart too.
 #[derive(Message)]
 #[rtype(result = "()")]

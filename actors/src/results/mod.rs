@@ -44,7 +44,8 @@ pub use store_error::StoreError;
 #[cfg(not(feature = "sqlite"))]
 pub(crate) use without_sqlite::Store;
 
-use runs::{evicted_run, part};
+use runs::evicted_run;
+pub(crate) use runs::part;
 
 /// Microseconds since the Unix epoch by this machine's clock.
 fn now_us() -> u64 {

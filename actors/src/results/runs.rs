@@ -10,7 +10,7 @@ pub(super) fn evicted_run(start: u32, stop: u32) -> Run {
 }
 
 /// The tasks `start..stop` of a sound run, within which they lie.
-pub(super) fn part(run: &Run, start: u32, stop: u32) -> Run {
+pub(crate) fn part(run: &Run, start: u32, stop: u32) -> Run {
     let (from, to) = (start - run.first, stop - run.first);
     let body = match &run.body {
         RunBody::Ended(cause) => RunBody::Ended(cause.clone()),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::code::{Function, FunctionRef};
 use crate::status::StatusCounts;
-use crate::task::{Cause, EngineId, JobId, Outcomes, Packed, PackedBuilder, TaskOptions, Timing};
+use crate::task::{Cause, EngineId, JobId, Outcomes, Packed, PackedBuilder, Timing};
 use crate::wire::{JobHeader, Run, RunBody};
 
 pub(super) const JOB: JobId = JobId::from_u128(7);
@@ -73,7 +73,7 @@ pub(super) fn header() -> JobHeader {
         subscription: 1,
         window_bytes: 1,
         shared: None,
-        options: TaskOptions::default(),
+        options: Box::default(),
     }
 }
 

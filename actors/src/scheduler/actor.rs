@@ -151,7 +151,8 @@ impl SchedulerActor {
                     self.store(job).do_send(RecordRun { job, run, kept: None });
                     self.end_tasks(job, first, count);
                 }
-                Command::Lost { job, first, count, losses } => {
+                Command::Tried { job, first, count, tries } => {
+                    let losses = tries.kept();
                     self.store(job).do_send(RecordLosses { job, first, count, losses });
                 }
                 Command::Count { ticket, of, first, count } => self.count_tasks(ticket, of, (first, count), context),

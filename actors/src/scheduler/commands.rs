@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::{Requirement, gate::Ticket};
-use crate::task::{BatchId, Cause, EngineId, JobId, TaskOptions};
+use crate::task::{BatchId, Cause, EngineId, JobId, TaskOptions, Tries};
 
 /// A point in time: microseconds since an arbitrary start, from a clock that never goes back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +82,7 @@ pub enum Command {
         first: u32,
         /// How many.
         count: u32,
-        /// 1, and 1 more for each engine that was lost while it may have run them.
+        /// 1, and 1 more for each failure, and for each engine that was lost while it may have run them.
         attempt: u32,
     },
     /// Ask `engine` to give `batch` back unless it has started it. It answers with
@@ -119,16 +119,16 @@ pub enum Command {
         /// Why they have no value.
         cause: Cause,
     },
-    /// Remember that tasks `first..first + count` of `job`, which are queued again, have had that many engines lost with them.
-    Lost {
+    /// Remember that tasks `first..first + count` of `job`, which are queued again, have been tried so often.
+    Tried {
         /// Whose tasks.
         job: JobId,
         /// The first of them.
         first: u32,
         /// How many.
         count: u32,
-        /// How many engines were lost while they may have run them.
-        losses: u32,
+        /// How often, and how that ended.
+        tries: Tries,
     },
     /// Find out what is known of tasks `first..first + count` of job `of`, as of now: after what was to be recorded before this, and
     /// before what comes after it. [`counted`](super::Scheduler::counted) takes the answer.
@@ -158,6 +158,15 @@ pub enum Command {
         /// The job.
         job: JobId,
     },
+}
+
+/// A task that an engine has ended without a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its offset from the first task that is reported.
+    pub at: u32,
+    /// Whether another attempt may end otherwise.
+    pub may_pass: bool,
 }
 
 /// A report of progress that counts: its outcomes are the outcomes of those tasks.
@@ -330,6 +339,6 @@ pub struct Suspended {
     pub first: u32,
     /// How many.
     pub count: u32,
-    /// How many engines were lost while they may have run them.
-    pub losses: u32,
+    /// How often they have been tried.
+    pub tries: Tries,
 }

@@ -13,6 +13,7 @@ use super::{
     matching::{Class, Kind},
     order::Order,
     pending::Span,
+    retries::Again,
     slab::{Key, Slab},
     timeouts::QueueTimeouts,
 };
@@ -134,6 +135,8 @@ impl Scheduler {
             intake: Intake::Open,
             gate: Gate::Open,
             dependents: None,
+            again: (spec.options.retries.failures > 0).then(|| Box::new(Again::new(spec.options.retries))),
+            poison_losses: spec.options.losses_max.map_or(self.settings.poison_losses, |max| max.saturating_add(1)),
             timeouts: spec.options.queue_timeout_us.map(|limit_us| Box::new(QueueTimeouts::new(limit_us))),
             seq: self.next_seq,
             parts,
@@ -263,7 +266,7 @@ impl Scheduler {
             self.leave_class(job.class);
             self.leave_client(job.client);
             self.wait_no_longer(key, &job.gate);
-            if let Some(at) = job.timeouts.as_ref().and_then(|timeouts| timeouts.next()) {
+            if let Some(at) = job.alarm() {
                 self.alarms.remove(&(at, key));
             }
             self.tell_end(&job);
@@ -325,7 +328,7 @@ impl Scheduler {
             self.unlist_if_empty(key, part);
             cancelled += count;
         }
-        cancelled
+        cancelled + self.cancel_deferred(key, first, end)
     }
 
     /// How many tasks at engines are asked back, and how many of them run in threads.

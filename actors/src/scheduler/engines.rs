@@ -179,6 +179,11 @@ impl Batch {
         self.cancelled.get_or_insert_default().insert(first, end)
     }
 
+    /// Whether the engine was asked to abort that task.
+    pub(crate) fn is_cancelled(&self, index: u32) -> bool {
+        self.cancelled.as_ref().is_some_and(|cancelled| cancelled.cut(index, index + 1) == [(index, index + 1, true)])
+    }
+
     /// The tasks without an outcome, as runs that the engine was asked to abort (`true`) or was not.
     pub(crate) fn rest(&self) -> Vec<(u32, u32, bool)> {
         let (next, end) = (self.next(), self.span.end());

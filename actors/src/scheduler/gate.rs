@@ -34,6 +34,8 @@ pub(crate) struct Dependents {
     runs: BTreeSet<(u32, u32, Key<Job>, usize)>,
     /// The length of the longest one ever: how far before a task a run with that task may begin.
     longest: u32,
+    /// Whether those who wait for the whole were told of a value, and of a failure.
+    told: (bool, bool),
 }
 
 /// A question to the store, so that an answer to a job of the same id that was opened before is not taken for it.
@@ -137,15 +139,14 @@ impl Scheduler {
     /// Tasks of a job that others wait for have ended: some of them, at these offsets from the first, without a value.
     pub(super) fn tell_dependents(&mut self, key: Key<Job>, (first, count): (u32, u32), failed: &[u32]) {
         let job = &self.jobs[key];
-        let Some(dependents) = &job.dependents else { return };
+        let now = (job.done - job.failed > 0, job.failed > 0);
+        let job = &mut self.jobs[key];
+        let Some(dependents) = &mut job.dependents else { return };
         let end = first + count;
         let from = (first.saturating_sub(dependents.longest), 0, Key::FIRST, 0);
         let met: Vec<_> = dependents.runs.range(from..(end, 0, Key::FIRST, 0)).filter(|run| run.1 > first).copied().collect();
-        let now = (job.done - job.failed, job.failed);
-        let lost = failed.len() as u32;
-        let before = (now.0 - (count - lost), now.1 - lost);
         // Whoever waits for a whole job can tell nothing from a second value, or a second failure.
-        let news = (before.0 == 0 && now.0 > 0) || (before.1 == 0 && now.1 > 0);
+        let news = std::mem::replace(&mut dependents.told, now) != now;
         let whole: Vec<_> = if news { dependents.whole.iter().copied().collect() } else { Vec::new() };
         let id = job.id;
         for (start, stop, waiting, item) in met {

@@ -30,7 +30,7 @@ impl Scheduler {
         let (mut waiting, mut standing, mut alarms) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (key, job) in self.jobs.iter() {
             assert!(job.failed <= job.done, "job {}: failed", job.id);
-            alarms.extend(job.timeouts.as_ref().and_then(|timeouts| timeouts.next()).map(|at| (at, key)));
+            alarms.extend(job.alarm().map(|at| (at, key)));
             if let Gate::Waiting(wait) = &job.gate {
                 let known = wait.items.iter().enumerate().filter(|(_, item)| item.counts.missing == 0);
                 waiting.extend(known.filter_map(|(at, item)| Some((*self.job_keys.get(&item.job)?, key, at))));
@@ -55,7 +55,8 @@ impl Scheduler {
         for (key, job) in self.jobs.iter() {
             assert_eq!(self.job_keys.get(&job.id), Some(&key), "job {} is not found by its id", job.id);
             assert!(!job.is_finished(), "job {} is finished and kept", job.id);
-            assert_eq!(job.queued + job.active + job.done, job.total, "job {}: counters and total differ", job.id);
+            let again = job.again.as_ref().map_or(0, |again| again.len());
+            assert_eq!(job.queued + job.active + job.done + again, job.total, "job {}: counters and total differ", job.id);
             assert_eq!(active.get(&key).copied().unwrap_or(0), job.active, "job {}: active", job.id);
             let queued: u32 = job.parts.iter().map(|part| part.pending.len()).sum();
             assert_eq!(queued, job.queued, "job {}: queued", job.id);
@@ -85,6 +86,7 @@ impl Scheduler {
             assert!(batch.left() > 0, "job {}: an ended batch is kept", job.id);
             taken.push((batch.next(), batch.span.end()));
         }
+        taken.extend(job.again.iter().flat_map(|again| again.indices()).map(|index| (index, index + 1)));
         taken.sort_unstable();
         assert!(taken.windows(2).all(|pair| pair[0].1 <= pair[1].0), "job {}: an index is in two places: {taken:?}", job.id);
         assert!(taken.last().is_none_or(|last| last.1 <= job.total), "job {}: an index beyond the end", job.id);
@@ -98,7 +100,8 @@ impl Scheduler {
             assert_eq!(jobs().count(), client.jobs as usize, "client {:?}: jobs", client.key);
             let queued =
                 |open: bool| jobs().filter(|job| job.gate.is_open() == open).map(|job| u64::from(job.queued)).sum::<u64>();
-            assert_eq!((queued(true), queued(false)), (client.queued, client.held), "client {:?}: queued", client.key);
+            let again: u64 = jobs().filter_map(|job| job.again.as_ref()).map(|again| u64::from(again.len())).sum();
+            assert_eq!((queued(true), queued(false) + again), (client.queued, client.held), "client {:?}: queued", client.key);
             assert_eq!(jobs().map(|job| u64::from(job.active)).sum::<u64>(), client.active, "client {:?}: active", client.key);
             let listed = jobs().flat_map(|job| &job.parts).filter(|part| part.listed).count();
             let counted = client.waits.values().sum::<u32>() + client.waits_pinned;

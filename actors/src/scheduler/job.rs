@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Chunk,
+    Chunk, Time,
     batch_size::{Load, Pace},
     client::Client,
     engines::Engine,
@@ -11,6 +11,7 @@ use super::{
     matching::Class,
     order::Entry,
     pending::Pending,
+    retries::Again,
     slab::Key,
     timeouts::QueueTimeouts,
 };
@@ -41,6 +42,10 @@ pub(crate) struct Job {
     pub(crate) dependents: Option<Box<Dependents>>,
     /// When its tasks run out of time, if they can.
     pub(crate) timeouts: Option<Box<QueueTimeouts>>,
+    /// Its tasks that failed and are tried again, if it has retries.
+    pub(crate) again: Option<Box<Again>>,
+    /// A task that ran alone and has lost this many engines in a row fails.
+    pub(crate) poison_losses: u32,
     /// Its number in the order of submission.
     pub(crate) seq: u64,
     /// One for a balanced job; one for each item of a direct job's placement.
@@ -96,6 +101,13 @@ impl Job {
         super::JobCounts { queued: self.queued, active: self.active, done: self.done }
     }
 
+    /// When something is due with it.
+    pub(crate) fn alarm(&self) -> Option<Time> {
+        let expiry = self.timeouts.as_ref().and_then(|timeouts| timeouts.next());
+        let again = self.again.as_ref().and_then(|again| again.next());
+        expiry.into_iter().chain(again).min()
+    }
+
     pub(crate) fn is_finished(&self) -> bool {
         self.intake == Intake::Closed && self.done == self.total
     }
@@ -118,6 +130,8 @@ pub(crate) mod tests {
             gate: Gate::Open,
             dependents: None,
             timeouts: None,
+            again: None,
+            poison_losses: 3,
             seq: 1,
             parts: vec![],
             batches: BTreeMap::new(),

@@ -43,6 +43,7 @@ mod rejoin;
 mod reports;
 mod requirement;
 mod restart;
+mod retries;
 mod settings;
 mod slab;
 mod status;
@@ -60,11 +61,12 @@ pub(crate) use actor::{absences, ledger};
 #[cfg(test)]
 pub use commands::JobCounts;
 pub use commands::{
-    Accepted, CancelCounts, Chunk, Claim, ClientKey, Command, ExtendError, JobSpec, OpenError, Past, Placement, Refused,
+    Accepted, CancelCounts, Chunk, Claim, ClientKey, Command, ExtendError, Failure, JobSpec, OpenError, Past, Placement, Refused,
     Suspended, Time, UnknownJob, Verdict, Weight,
 };
 pub use core::Scheduler;
 pub use gate::{Known, Ticket};
+pub(crate) use reports::between;
 pub use requirement::{Capability, Requirement, WorkerMode};
 pub use settings::Settings;
 pub(crate) use settings::TICK;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::task::Tries;
+
 /// Consecutive queued tasks with the same past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -9,6 +11,8 @@ pub(crate) struct Span {
     pub(crate) count: u32,
     /// How many engines were lost while they may have run these tasks.
     pub(crate) losses: u32,
+    /// How often they have failed and are tried again.
+    pub(crate) failures: u32,
     /// The most of them that may go in one batch.
     pub(crate) limit: u32,
 }
@@ -16,7 +20,7 @@ pub(crate) struct Span {
 impl Span {
     /// Tasks that no engine was lost with.
     pub(crate) fn fresh(first: u32, count: u32) -> Self {
-        Self { first, count, losses: 0, limit: u32::MAX }
+        Self { first, count, losses: 0, failures: 0, limit: u32::MAX }
     }
 
     pub(crate) fn end(&self) -> u32 {
@@ -25,11 +29,15 @@ impl Span {
 
     /// How often these tasks have been sent to an engine that may have started them.
     pub(crate) fn attempts(&self) -> u32 {
-        self.losses
+        self.tries().count()
+    }
+
+    pub(crate) fn tries(&self) -> Tries {
+        Tries { losses: self.losses, failures: self.failures }
     }
 
     fn joins(&self, next: &Span) -> bool {
-        self.end() == next.first && self.losses == next.losses && self.limit == next.limit
+        self.end() == next.first && self.tries() == next.tries() && self.limit == next.limit
     }
 
     fn part(&self, first: u32, end: u32) -> Self {
@@ -80,7 +88,7 @@ impl Pending {
 
     /// Adds tasks above all that are in here, with the past that they have.
     pub(crate) fn restore(&mut self, span: Span) {
-        if span.losses == 0 {
+        if span.attempts() == 0 {
             return self.append(span.first, span.count);
         }
         self.end_tail();
@@ -289,7 +297,7 @@ mod tests {
         assert_eq!(ranges(&pending), [(0, 10), (10, 20), (30, 100)]);
         pending.put_back(c);
         assert_eq!(ranges(&pending), [(0, 10), (10, 100)]);
-        assert_eq!(pending.take(50), Some(Span { first: 0, count: 2, losses: 1, limit: 2 }));
+        assert_eq!(pending.take(50), Some(Span { first: 0, count: 2, losses: 1, failures: 0, limit: 2 }));
         assert_eq!(pending.take(8).map(|s| s.first), Some(2));
     }
 
@@ -311,7 +319,7 @@ mod tests {
             let mut pending = Pending::default();
             pending.append(0, 20);
             let taken = pending.take(6).unwrap();
-            pending.put_back(Span { first: 2, count: 3, losses: 1, limit: 1 });
+            pending.put_back(Span { first: 2, count: 3, losses: 1, failures: 0, limit: 1 });
             let mut model: Vec<u32> = (2..5).chain(taken.end()..20).collect();
             let removed: Vec<u32> = pending.remove(first, end).iter().flat_map(|s| s.first..s.end()).collect();
             assert_eq!(removed, model.extract_if(.., |i| (first..end).contains(i)).collect::<Vec<_>>());

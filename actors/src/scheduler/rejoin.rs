@@ -12,7 +12,7 @@ use super::{
     pending::Span,
     slab::Key,
 };
-use crate::task::{BatchId, Cause, EngineId};
+use crate::task::{BatchId, Cause, EngineId, Tries};
 
 /// How many batches an engine may bring beside those that it runs and that wait by rule. It may have ended some hundreds whose
 /// outcomes were not kept when a controller ended, each with a report that was not acknowledged; what it says beyond that is not
@@ -93,10 +93,12 @@ impl Scheduler {
         if !able || end > state.end || from >= end || self.is_active(job_key, first..from) {
             return None;
         }
-        let losses = all_queued(job, part, from..end)?;
+        let tries = all_queued(job, part, from..end)?.count();
+        let retries = job.again.as_ref().map_or(0, |again| again.failures_max());
         // A lower one is an old attempt. One that is lower by one was counted as lost; a greater one knows of losses that were not
         // kept, of which there cannot be many before a task is poisoned.
-        let attempts = losses.max(1)..=self.settings.poison_losses.max(2).max(losses.saturating_add(1));
+        let most = job.poison_losses.max(2).max(tries.saturating_add(1)).saturating_add(retries);
+        let attempts = tries.max(1)..=most;
         attempts.contains(&claim.attempt).then_some(Adoption { job: job_key, part, range: from..end })
     }
 
@@ -118,11 +120,13 @@ impl Scheduler {
 
     /// Makes a claim a batch of the engine.
     fn adopt(&mut self, engine_key: Key<Engine>, claim: &Claim, Adoption { job: job_key, part, range }: Adoption) {
-        let (first, count, losses) = (range.start, range.end - range.start, claim.attempt - 1);
-        // Who goes on without it goes in no greater company.
-        let span = Span { first, count, losses, limit: if losses == 0 { u32::MAX } else { count } };
+        let (first, count) = (range.start, range.end - range.start);
         let job = &mut self.jobs[job_key];
         let known = job.parts[part].pending.take_out(range.start, range.end);
+        let failures = known.iter().map(|span| span.failures).max().unwrap_or(0).min(claim.attempt - 1);
+        let losses = claim.attempt - 1 - failures;
+        // Who goes on without it goes in no greater company.
+        let span = Span { first, count, losses, failures, limit: if losses == 0 { u32::MAX } else { count } };
         job.queued -= count;
         job.active += count;
         job.batches.insert(first, engine_key);
@@ -130,8 +134,8 @@ impl Scheduler {
         let reach = if job.parts[part].pin.is_some() { Reach::Pinned } else { Reach::Balanced };
         *self.queued_of(job_key) -= u64::from(count);
         self.clients[client].active += u64::from(count);
-        if known.iter().any(|span| span.losses < losses) {
-            self.out.push(Command::Lost { job: id, first, count, losses });
+        if known.iter().any(|known| known.losses < losses) {
+            self.out.push(Command::Tried { job: id, first, count, tries: span.tries() });
         }
 
         let engine = &mut self.engines[engine_key];
@@ -174,14 +178,14 @@ impl Scheduler {
     }
 }
 
-/// The most losses of these tasks, if all of them are queued.
-fn all_queued(job: &Job, part: usize, range: Range<u32>) -> Option<u32> {
-    let (mut next, mut losses) = (range.start, 0);
+/// What the one of these tasks has behind it that was tried most, if all of them are queued.
+fn all_queued(job: &Job, part: usize, range: Range<u32>) -> Option<Tries> {
+    let (mut next, mut most) = (range.start, Tries::default());
     for span in job.parts[part].pending.from(range.start).take_while(|span| span.first < range.end) {
         if span.first != next {
             return None;
         }
-        (next, losses) = (span.end(), losses.max(span.losses));
+        (next, most) = (span.end(), if span.attempts() > most.count() { span.tries() } else { most });
     }
-    (next >= range.end).then_some(losses)
+    (next >= range.end).then_some(most)
 }

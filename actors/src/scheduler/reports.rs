@@ -1,7 +1,7 @@
 //! What engines report of their batches.
 
 use super::{
-    Accepted, Command, Refused, Time,
+    Accepted, Command, Failure, Refused, Time,
     core::{Pause, Scheduler, draining},
     engines::{Batch, Duty, Engine, Reach, Retraction, Stage},
     gate::Gate,
@@ -44,10 +44,11 @@ impl Scheduler {
         count: u32,
         busy_us: u64,
     ) -> Result<Accepted, Refused> {
-        self.reported(now, engine, batch, (first, count), busy_us, &[])
+        self.reported(now, engine, batch, (first, count), busy_us, &[]).map(|(accepted, _)| accepted)
     }
 
-    /// As [`progress`](Self::progress), of tasks some of which have no value: those at these offsets from the first, ascending.
+    /// As [`progress`](Self::progress), of tasks some of which have no value; these ascend. Says, too, which tasks will be tried again,
+    /// ascending: they have no outcome yet.
     ///
     /// # Errors
     /// As [`progress`](Self::progress).
@@ -58,17 +59,20 @@ impl Scheduler {
         batch: BatchId,
         (first, count): (u32, u32),
         busy_us: u64,
-        failed: &[u32],
-    ) -> Result<Accepted, Refused> {
+        failed: &[Failure],
+    ) -> Result<(Accepted, Vec<u32>), Refused> {
         self.advance(now);
         let key = *self.engine_keys.get(&engine).ok_or(Refused::UnknownEngine(engine))?;
-        let record = &mut self.engines[key];
+        let record = &self.engines[key];
         let at = record.position(batch).ok_or(Refused::UnknownBatch { engine, batch })?;
-        let held = &mut record.batches[at];
+        let held = &record.batches[at];
         let (expected, left) = (held.next(), held.left());
         if first != expected || count == 0 || count > left {
             return Err(Refused::OutOfStep { batch, expected, left, first, count });
         }
+        let again = if failed.is_empty() { Vec::new() } else { self.deferrable(key, at, first, failed) };
+        let record = &mut self.engines[key];
+        let held = &mut record.batches[at];
         let busy_us = busy_us.min(BUSY_US_MAX);
         let waited = held.is_stealable();
         held.done += count;
@@ -80,9 +84,11 @@ impl Scheduler {
         let (job_key, charged_us) = (held.job, held.price_us(count));
         let job = &mut self.jobs[job_key];
         job.active -= count;
-        job.done += count;
         // As many as there are tasks at most.
-        job.failed += failed.len() as u32;
+        let retried = again.len() as u32;
+        job.done += count - retried;
+        job.failed += failed.len() as u32 - retried;
+        let (part, span) = (held.part(), held.span);
         let awaited = job.dependents.is_some();
         if held.left() == 0 {
             job.pace.measure(held.span.count, held.busy_us);
@@ -98,8 +104,15 @@ impl Scheduler {
             // It is not what the engine should be running, but it evidently is.
             self.unmark_waiting(class, batch, key);
         }
+        if retried > 0 {
+            self.defer(job_key, part, span, &again);
+        }
         if awaited {
-            self.tell_dependents(job_key, (first, count), failed);
+            for (start, stop) in between(first, count, &again) {
+                let within = |failure: &&Failure| (start..stop).contains(&(first + failure.at));
+                let failed: Vec<u32> = failed.iter().filter(within).map(|failure| first + failure.at - start).collect();
+                self.tell_dependents(job_key, (start, stop - start), &failed);
+            }
         }
         if ended {
             let (_, thief) = self.remove_batch(key, at);
@@ -107,7 +120,7 @@ impl Scheduler {
             self.feed_thief(thief);
             self.finish_if_done(job_key);
         }
-        Ok(accepted)
+        Ok((accepted, again))
     }
 
     /// An engine gives a batch back that it has not started. Its tasks are queued again, before all others of their job.
@@ -160,9 +173,13 @@ impl Scheduler {
         }
         let job = &mut self.jobs[batch.job];
         job.batches.remove(&batch.span.first);
+        let retries = job.again.is_some();
         if batch.is_stealable() {
             let class = job.class;
             self.unmark_waiting(class, batch.id, key);
+        }
+        if retries {
+            self.start_pauses(&batch);
         }
         let thief = match batch.retraction {
             Retraction::Asked(Some(thief)) => self.stolen(thief, batch.id),
@@ -176,8 +193,8 @@ impl Scheduler {
     pub(super) fn return_tasks(&mut self, batch: &Batch, engine: EngineId, blame: Blame, end: Option<&Cause>) {
         let key = batch.job;
         self.deactivate(batch);
-        let past = self.past(batch.span, blame);
-        let poisoned = (blame == Blame::Suspected && batch.span.count == 1 && past.losses >= self.settings.poison_losses)
+        let past = self.past(key, batch.span, blame);
+        let poisoned = (blame == Blame::Suspected && batch.span.count == 1 && past.losses >= self.jobs[key].poison_losses)
             .then_some(Cause::Poisoned { losses: past.losses });
         let end = end.or(poisoned.as_ref());
         let late_until = if past.attempts() > 0 || self.pause == Pause::Paused { 0 } else { self.expired(key) };
@@ -190,8 +207,8 @@ impl Scheduler {
             }
             self.queue_again(key, batch.part(), Span { first, count: stop - first, ..past });
             if past.losses > batch.span.losses {
-                let (job, count, losses) = (self.jobs[key].id, stop - first, past.losses);
-                self.out.push(Command::Lost { job, first, count, losses });
+                let (job, count, tries) = (self.jobs[key].id, stop - first, past.tries());
+                self.out.push(Command::Tried { job, first, count, tries });
             }
         }
     }
@@ -227,22 +244,35 @@ impl Scheduler {
     }
 
     /// The past of tasks that come back: whoever may have brought an engine down goes in smaller company, and in the end alone.
-    fn past(&self, span: Span, blame: Blame) -> Span {
+    fn past(&self, key: Key<Job>, span: Span, blame: Blame) -> Span {
         if blame == Blame::Innocent {
             return span;
         }
         let losses = span.losses.saturating_add(1);
-        Span { losses, limit: self.limit(losses, span.count), ..span }
+        Span { losses, limit: self.limit(key, losses, span.count), ..span }
     }
 
     /// The most tasks that may go in one batch when so many engines were lost with them, the last one while it had `count`.
-    pub(super) fn limit(&self, losses: u32, count: u32) -> u32 {
+    pub(super) fn limit(&self, key: Key<Job>, losses: u32, count: u32) -> u32 {
         if losses == 0 {
             u32::MAX
-        } else if losses.saturating_add(1) >= self.settings.poison_losses {
+        } else if losses.saturating_add(1) >= self.jobs[key].poison_losses {
             1
         } else {
             (count / 8).max(1)
         }
     }
+}
+
+/// The parts of `first..first + count` without these indices, which lie in it and ascend.
+pub(crate) fn between(first: u32, count: u32, without: &[u32]) -> Vec<(u32, u32)> {
+    let mut parts = Vec::with_capacity(without.len() + 1);
+    let mut start = first;
+    for index in without.iter().copied().chain([first + count]) {
+        if start < index {
+            parts.push((start, index));
+        }
+        start = index.saturating_add(1);
+    }
+    parts
 }

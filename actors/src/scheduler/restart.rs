@@ -7,6 +7,7 @@ use super::{
     pending::Span,
     slab::Key,
 };
+use crate::task::Tries;
 
 impl Scheduler {
     /// Gives out no tasks until [`Scheduler::resume`]: nothing is dispatched or asked back, and tasks that are bound to an engine
@@ -75,13 +76,14 @@ impl Scheduler {
 
     /// Queues tasks of a restored job, part by part.
     fn restore_run(&mut self, key: Key<Job>, run: Suspended) {
-        let limit = self.limit(run.losses, run.count);
+        let limit = self.limit(key, run.tries.losses, run.count);
+        let Tries { losses, failures } = run.tries;
         let (mut at, end) = (run.first, run.first + run.count);
         let mut part = self.jobs[key].part_of(at);
         while at < end {
             let stop = self.jobs[key].parts[part].end.min(end);
             if at < stop {
-                self.add(key, part, Span { first: at, count: stop - at, losses: run.losses, limit });
+                self.add(key, part, Span { first: at, count: stop - at, losses, failures, limit });
             }
             (at, part) = (stop, part + 1);
         }
@@ -102,7 +104,7 @@ fn is_sound(total: u32, pending: &[Suspended]) -> bool {
     let mut from = 0;
     pending.iter().all(|run| {
         let end = run.first.checked_add(run.count);
-        let sound = run.count > 0 && run.losses < u32::MAX && from <= run.first && end.is_some_and(|end| end <= total);
+        let sound = run.count > 0 && run.tries.count() < u32::MAX && from <= run.first && end.is_some_and(|end| end <= total);
         from = end.unwrap_or(u32::MAX);
         sound
     })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::simulation::rng::Rng;
-use crate::task::{BatchId, BundleHash, Cause, Condition, End, EngineId, JobId, Quorum, TaskOptions};
+use crate::task::{BatchId, BundleHash, Cause, Condition, End, EngineId, JobId, Quorum, Retries, TaskOptions, Tries};
 
 /// How many histories are tried. Enough to meet the rare races; takes a few seconds in a release build.
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
@@ -31,13 +31,14 @@ struct Task {
     losses: u32,
     cancelled: bool,
     /// The losses that were told to be kept.
-    told: u32,
+    told: Tries,
     /// Of its argument.
     bytes: u64,
     /// Every engine that runs it crashes.
     deadly: bool,
-    /// It ends without a value.
-    fails: bool,
+    /// How often it ends without a value, and how often it has so far, to be tried again.
+    fails: u32,
+    failures: u32,
     /// It has.
     failed: bool,
     submitted: u64,
@@ -235,8 +236,10 @@ impl Cluster {
         };
         let after = if self.rng.one_in(3) { self.conditions() } else { vec![] };
         let queue_timeout_us = self.rng.one_in(4).then(|| self.rng.below(60_000));
+        let failures = if self.rng.one_in(3) { self.rng.below(4) as u32 } else { 0 };
+        let retries = Retries { failures, pause_us: self.rng.below(5_000) };
         let priority = self.rng.below(3) as i32;
-        let options = TaskOptions { priority, queue_timeout_us, after, ..TaskOptions::default() };
+        let options = TaskOptions { priority, queue_timeout_us, after, retries, ..TaskOptions::default() };
         let spec = JobSpec {
             id,
             client: ClientKey(self.rng.below(3)),
@@ -334,7 +337,13 @@ impl Cluster {
                 assert_eq!(result, Ok(job.tasks.len() as u32));
                 let rng = &mut self.rng;
                 let submitted = self.now;
-                let task = |bytes| Task { bytes, deadly: rng.one_in(150), fails: rng.one_in(20), submitted, ..Task::default() };
+                let task = |bytes| Task {
+                    bytes,
+                    deadly: rng.one_in(150),
+                    fails: [0, 0, 0, 1, 2, 99][rng.below(6) as usize] * u32::from(rng.one_in(8)),
+                    submitted,
+                    ..Task::default()
+                };
                 job.tasks.extend(arguments.into_iter().map(task));
             }
         }
@@ -530,15 +539,23 @@ impl Cluster {
                     engine.known.remove(at);
                 }
                 let model = self.jobs.get_mut(&job).unwrap();
-                let attempt = 1 + model.tasks[first as usize].losses;
+                let attempt = 1 + model.tasks[first as usize].losses + model.tasks[first as usize].failures;
                 let mut failed = Vec::new();
                 for (at, task) in (0..).zip(&mut model.tasks[first as usize..(first + count) as usize]) {
                     task.outcomes += 1;
-                    task.failed = task.fails;
-                    failed.extend(task.fails.then_some(at));
+                    task.failed = task.failures < task.fails;
+                    failed.extend(task.failed.then_some(Failure { at, may_pass: true }));
                 }
                 let accepted = self.scheduler.reported(Time(self.now), id, batch, (first, count), busy_us, &failed);
-                assert_eq!(accepted, Ok(Accepted { job, attempt }));
+                let (accepted, again) = accepted.expect("an honest report");
+                assert_eq!(accepted, Accepted { job, attempt });
+                for index in again {
+                    let model = self.jobs.get_mut(&job).unwrap();
+                    let most = model.options.retries.failures;
+                    let task = &mut model.tasks[index as usize];
+                    assert!(task.failed && task.failures < most && !task.cancelled, "task {index} is tried again");
+                    (task.outcomes, task.failed, task.failures) = (0, false, task.failures + 1);
+                }
                 self.stale.push((id, letter));
             }
             Letter::Retracted(batch) => {
@@ -616,11 +633,12 @@ impl Cluster {
                 Command::Settle { job, first, count, attempt, engine, cause } => {
                     self.settled(job, (first, count), attempt, engine, &cause, lost)
                 }
-                Command::Lost { job, first, count, losses } => {
+                Command::Tried { job, first, count, tries } => {
                     let tasks = &mut self.jobs.get_mut(&job).unwrap().tasks[first as usize..(first + count) as usize];
                     for task in tasks {
-                        assert!((task.outcomes, task.losses) == (0, losses), "losses are told wrongly");
-                        task.told = losses;
+                        let own = Tries { losses: task.losses, failures: task.failures };
+                        assert!((task.outcomes, own) == (0, tries), "tries are told wrongly: {own:?} {tries:?}");
+                        task.told = tries;
                     }
                 }
                 Command::Count { ticket, of, first, count } => {
@@ -668,7 +686,8 @@ impl Cluster {
         for index in held.first..held.first + held.count {
             let task = &model.tasks[index as usize];
             assert_eq!((task.outcomes, task.cancelled), (0, false), "task {index} was sent though it has ended");
-            assert_eq!((attempt, task.told), (task.losses + 1, task.losses), "task {index}: attempt");
+            let own = Tries { losses: task.losses, failures: task.failures };
+            assert_eq!((attempt, task.told), (own.count() + 1, own), "task {index}: attempt");
             assert!(model.pins.as_ref().is_none_or(|pins| pins[index as usize] == id), "task {index} went to the wrong engine");
             let alone = task.losses > 0 && task.losses + 1 >= self.settings.poison_losses;
             assert!(!alone || held.count == 1, "suspected task {index} was not alone");
@@ -705,7 +724,7 @@ impl Cluster {
                 }
                 Cause::QueueTimeout { .. } => {
                     let limit = model.options.queue_timeout_us.expect("a job with a timeout");
-                    assert!(task.losses == 0 && self.now >= task.submitted + limit, "task {index} had time left");
+                    assert!(task.losses + task.failures == 0 && self.now >= task.submitted + limit, "task {index} had time left");
                 }
                 Cause::EngineLost { .. } | Cause::FunctionUnknown { .. } => {
                     assert!(model.pins.is_some(), "task {index} is not bound")

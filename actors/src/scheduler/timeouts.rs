@@ -65,11 +65,11 @@ impl Scheduler {
 
     /// Tasks of a job up to `end`, exclusively, have been waiting for so long.
     pub(super) fn start_clock(&mut self, key: Key<Job>, waited_us: u64, end: u32) {
-        let Some(timeouts) = &mut self.jobs[key].timeouts else { return };
-        let before = timeouts.next();
-        timeouts.add(self.now, waited_us, end);
-        let after = timeouts.next();
-        self.set_alarm(key, before, after);
+        let before = self.jobs[key].alarm();
+        if let Some(timeouts) = &mut self.jobs[key].timeouts {
+            timeouts.add(self.now, waited_us, end);
+        }
+        self.set_alarm(key, before);
     }
 
     /// Does what is due.
@@ -77,17 +77,20 @@ impl Scheduler {
         while let Some(&(at, key)) = self.alarms.first()
             && at <= self.now
         {
-            let Some(timeouts) = &mut self.jobs[key].timeouts else { break };
-            timeouts.expire(self.now);
-            let next = timeouts.next();
-            self.set_alarm(key, Some(at), next);
+            if let Some(timeouts) = &mut self.jobs[key].timeouts {
+                timeouts.expire(self.now);
+            }
+            let again = self.take_due(key);
+            self.set_alarm(key, Some(at));
             self.expire(key);
+            self.try_again(key, again);
             self.finish_if_done(key);
         }
     }
 
-    /// The next time of a job has changed.
-    pub(super) fn set_alarm(&mut self, key: Key<Job>, before: Option<Time>, after: Option<Time>) {
+    /// The next time of a job may have changed; it was this.
+    pub(super) fn set_alarm(&mut self, key: Key<Job>, before: Option<Time>) {
+        let after = self.jobs[key].alarm();
         if before != after {
             if let Some(at) = before {
                 self.alarms.remove(&(at, key));

@@ -66,7 +66,7 @@ impl Client {
             subscription: 1,
             window_bytes: 1 << 20,
             shared: None,
-            options: TaskOptions { after, ..TaskOptions::default() },
+            options: Box::new(TaskOptions { after, ..TaskOptions::default() }),
         };
         let (unsent, in_flight, results) = Default::default();
         let (fed, acknowledged, closed) = (0, 0, false);

@@ -9,11 +9,11 @@ use super::{
 };
 use crate::results::{Owner, Restored};
 use crate::scheduler::{
-    Capability, Claim, ClientKey, Command, Refused, Scheduler, Settings, Time, Verdict, WorkerMode,
+    Capability, Claim, ClientKey, Command, Failure, Refused, Scheduler, Settings, Time, Verdict, WorkerMode,
     absences::Absences,
     ledger::{Admission, Ledger},
 };
-use crate::task::{EngineId, JobId};
+use crate::task::{Cause, EngineId, JobId};
 use crate::wire::{
     Before, Dispatch, HeldBatch, Register, Registered, Report, Retract, Retracted, Run, RunBody, StopTasks, Submit, SubmitRefusal,
 };
@@ -311,9 +311,11 @@ impl Controller {
             return;
         }
         let count = outcomes.len() as u32;
-        let failed: Vec<u32> = outcomes.failures.iter().map(|(at, _)| *at).collect();
+        let failure = |(at, cause): &(u32, Cause)| Failure { at: *at, may_pass: cause.may_pass() };
+        let failed: Vec<Failure> = outcomes.failures.iter().map(failure).collect();
         match self.core.reported(self.now, engine, batch, (first, count), outcomes.busy_us(), &failed) {
-            Ok(accepted) => {
+            Ok((accepted, again)) => {
+                assert!(again.is_empty(), "no job here has retries");
                 let (job, attempt) = (accepted.job, accepted.attempt);
                 let run = Run { first, count, engine: Some(engine), attempt, submitted_us: 0, body: RunBody::Ran(outcomes) };
                 self.write(Write::Record { job, run, reply: Some(reply) });
@@ -385,7 +387,8 @@ impl Controller {
                     self.write(Write::Record { job, run, reply: None });
                     self.ledger.end_tasks(job, first, count);
                 }
-                Command::Lost { job, first, count, losses } => {
+                Command::Tried { job, first, count, tries } => {
+                    let losses = tries.kept();
                     self.note(Note::LossesKnown { job, first, count, losses });
                     self.write(Write::Losses { job, first, count, losses });
                 }

@@ -12,7 +12,7 @@ mod record;
 pub use ids::{BatchId, BlobHash, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use news::OutputStream;
 pub(crate) use news::{News, PIECE_BYTES_MAX, PUBLISHED_BYTES_MAX, Piece};
-pub use options::{Condition, End, Quorum, TaskOptions};
+pub use options::{Condition, End, Quorum, Retries, TaskOptions, Tries};
 pub use outcome::{Cause, Outcomes, TaskError, TaskOutput, Timing, WorkerExit};
 pub(crate) use packed::item_of;
 pub use packed::{Packed, PackedBuilder};

@@ -17,6 +17,46 @@ pub struct TaskOptions {
     pub queue_timeout_us: Option<u64>,
     /// What is waited for, all of it, before any task is sent to an engine.
     pub after: Vec<Condition>,
+    /// What follows when a task fails.
+    pub retries: Retries,
+    /// How many engines may be lost with a task until it is held to be the reason; `None`: as many as usual.
+    pub losses_max: Option<u32>,
+}
+
+/// How often, and when, a task is tried again that has failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retries {
+    /// How many failures are followed by another attempt.
+    pub failures: u32,
+    /// How long is waited after the first failure, in microseconds; twice as long after each further one.
+    pub pause_us: u64,
+}
+
+/// How often tasks without an outcome have been tried, and how that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tries {
+    /// How many engines were lost while they may have run them.
+    pub losses: u32,
+    /// How often they have failed.
+    pub failures: u32,
+}
+
+impl Tries {
+    /// As a store keeps it: one number, which is that of the losses alone as long as nothing has failed. Either part stops at 65,535.
+    pub fn kept(self) -> u32 {
+        self.failures.min(0xFFFF) << 16 | self.losses.min(0xFFFF)
+    }
+
+    /// What a store has kept.
+    pub fn of_kept(kept: u32) -> Self {
+        Self { losses: kept & 0xFFFF, failures: kept >> 16 }
+    }
+
+    /// How many there were.
+    pub fn count(self) -> u32 {
+        self.losses.saturating_add(self.failures)
+    }
 }
 
 /// What tasks of other jobs must have come to.

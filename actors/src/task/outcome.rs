@@ -125,6 +125,18 @@ impl Cause {
         Cause::TimeLimit { limit_ms: ms(limit), ran_ms: ran.map(ms) }
     }
 
+    /// Whether another attempt may end otherwise.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Cause::Panicked { .. }
+                | Cause::ReturnedError { .. }
+                | Cause::WorkerCrashed { .. }
+                | Cause::WorkerUnavailable { .. }
+                | Cause::TimeLimit { .. }
+        )
+    }
+
     /// The bytes that it occupies as a part of [`Outcomes`]: never less than its encoded form has, and little more.
     pub(crate) fn bytes(&self) -> usize {
         let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);

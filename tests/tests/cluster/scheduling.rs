@@ -140,3 +140,18 @@ fn tasks_submitted_again_keep_their_options() {
     let error = again.get_timeout(SOON).expect_err("there is no engine");
     assert!(matches!(&error, Error::Task { error, .. } if matches!(error.cause, Cause::QueueTimeout { .. })), "{error}");
 }
+
+#[test]
+fn a_task_that_fails_is_tried_again_and_only_its_last_attempt_is_recorded() {
+    let lab = Lab::new();
+    let (_engines, _controller) = lab.cluster(2);
+    let marks = lab.path().join("marks");
+    std::fs::create_dir(&marks).expect("a directory");
+    let outcomes: Vec<Outcome<u64>> = lab.run(PROBE, ["retries", "30", marks.to_str().expect("a path")]).success().json();
+    assert_eq!(outcomes.len(), 30);
+    for (number, outcome) in (0..).zip(&outcomes) {
+        let attempts = if number % 3 == 0 { 3 } else { 1 };
+        assert_eq!((&outcome.result, outcome.attempt), (&Ok(number * number), attempts), "task {number}");
+    }
+    assert_eq!(std::fs::read_dir(&marks).expect("the directory").count(), 30 + 2 * 10, "attempts in all");
+}

@@ -14,7 +14,7 @@ use super::{
 use crate::code::{Function, FunctionRef};
 use crate::results::{KeepRun, Owner, PendingTasks, RestoredEnd, RestoredJob};
 use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Past, Placement, Requirement, Scheduler, Suspended, Time, Weight};
-use crate::task::{BlobHash, JobId, Packed};
+use crate::task::{BlobHash, JobId, Packed, Tries};
 use crate::wire::{JobHeader, Submit, SubmitRefusal};
 
 /// How many bytes of arguments one client may have waiting. Beyond it its submissions are acknowledged only as its tasks
@@ -153,7 +153,8 @@ impl Ledger {
             job.arguments.extend(first, arguments);
         }
         job.arguments.keep_only(pending.iter().map(|span| (span.first, span.first.saturating_add(span.count))));
-        let suspended = |span: &PendingTasks| Suspended { first: span.first, count: span.count, losses: span.losses };
+        let suspended =
+            |span: &PendingTasks| Suspended { first: span.first, count: span.count, tries: Tries::of_kept(span.losses) };
         let suspended: Vec<Suspended> = pending.iter().map(suspended).collect();
         let past = Past { total: submitted, failed, closed, released, waited };
         core.restore_job(spec(id, client, &header), &past, load, &suspended)?;
@@ -321,7 +322,7 @@ fn spec(id: JobId, client: ClientKey, header: &JobHeader) -> JobSpec {
     let balanced = header.direct.is_empty();
     let placement = if balanced { Placement::Balanced } else { Placement::Direct(header.direct.clone()) };
     let chunk = NonZeroU32::new(header.chunk).map_or(Chunk::Adaptive, Chunk::Fixed);
-    JobSpec { id, client, requirement, placement, chunk, options: header.options.clone() }
+    JobSpec { id, client, requirement, placement, chunk, options: (*header.options).clone() }
 }
 
 impl Job {

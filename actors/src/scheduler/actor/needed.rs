@@ -81,7 +81,7 @@ mod tests {
             subscription: 1,
             window_bytes: 1,
             shared: Some(value),
-            options: crate::task::TaskOptions::default(),
+            options: Box::default(),
         };
         let mut needed = NeededBlobs::new(cache.clone());
         for job in [1, 2] {

@@ -4,17 +4,17 @@ use std::collections::HashSet;
 
 use actix::{AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
-    actor::{Remote, RemoteAddr},
+    actor::{Remote, RemoteAddr, Reply},
     net::link::Link,
     proto::packet::CloseCode,
 };
 
 use super::SchedulerActor;
 use crate::engine::EngineActor;
-use crate::results::{PassNews, RecordRun, Settle};
-use crate::scheduler::{Capability, Claim, Refused, Verdict, WorkerMode};
+use crate::results::{PassNews, RecordRun, Settle, part};
+use crate::scheduler::{Capability, Claim, Failure, Refused, Verdict, WorkerMode, between};
 use crate::status::EngineInfo;
-use crate::task::EngineId;
+use crate::task::{Cause, EngineId, JobId};
 use crate::wire::{Before, Draining, HeldBatch, Register, Registered, Report, Retracted, Run, RunBody, TaskNews, engine_actor};
 
 /// How many engines one node may register.
@@ -152,6 +152,24 @@ impl SchedulerActor {
         Ok(ids)
     }
 
+    /// Has outcomes kept, but for those of tasks that are tried again, and the engine told once they are.
+    fn record(&mut self, job: JobId, run: Run, again: &[u32], reply: Reply<()>) {
+        if again.is_empty() {
+            let (first, count) = (run.first, run.count);
+            self.store(job).do_send(RecordRun { job, run, kept: Some(reply) });
+            return self.end_tasks(job, first, count);
+        }
+        let mut parts = between(run.first, run.count, again);
+        let Some((start, stop)) = parts.pop() else { return reply.send(&()) };
+        for (start, stop) in parts {
+            self.store(job).do_send(RecordRun { job, run: part(&run, start, stop), kept: None });
+            self.end_tasks(job, start, stop - start);
+        }
+        // The store keeps them in this order.
+        self.store(job).do_send(RecordRun { job, run: part(&run, start, stop), kept: Some(reply) });
+        self.end_tasks(job, start, stop - start);
+    }
+
     /// Whether that engine is one of the node behind that link.
     fn is_of(&self, engine: EngineId, link: &Link) -> bool {
         self.seats.get(&engine).is_some_and(|seat| seat.remote.link() == link)
@@ -232,13 +250,13 @@ impl Handler<Remote<Report>> for SchedulerActor {
         }
         let count = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
         let now = self.now();
-        let failed: Vec<u32> = outcomes.failures.iter().map(|(at, _)| *at).collect();
+        let failure = |(at, cause): &(u32, Cause)| Failure { at: *at, may_pass: cause.may_pass() };
+        let failed: Vec<Failure> = outcomes.failures.iter().map(failure).collect();
         match self.core.reported(now, engine, batch, (first, count), outcomes.busy_us(), &failed) {
-            Ok(accepted) => {
+            Ok((accepted, again)) => {
                 let (job, attempt) = (accepted.job, accepted.attempt);
                 let run = Run { first, count, engine: Some(engine), attempt, submitted_us: 0, body: RunBody::Ran(outcomes) };
-                self.store(job).do_send(RecordRun { job, run, kept: Some(remote.reply) });
-                self.end_tasks(job, first, count);
+                self.record(job, run, &again, remote.reply);
             }
             Err(refused @ Refused::OutOfStep { .. }) => {
                 // Acknowledged or not, tasks in between would never end. With its link all engines of the node are lost, and

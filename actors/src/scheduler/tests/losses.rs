@@ -113,7 +113,7 @@ fn tasks_that_were_to_be_aborted_are_not_tried_again() {
     rig.lose(1);
     let (attempt, engine) = (1, Some(EngineId(1)));
     let aborted = Command::Settle { job: id, first: 2, count: 5, attempt, engine, cause: Cause::Aborted };
-    let lost = |first, count| Command::Lost { job: id, first, count, losses: 1 };
+    let lost = |first, count| Command::Tried { job: id, first, count, tries: Tries { losses: 1, failures: 0 } };
     assert_eq!(rig.commands(), [lost(0, 2), aborted, lost(7, 1)]);
     assert_eq!(rig.scheduler.counts(id), Some(JobCounts { queued: 3, active: 0, done: 5 }));
 }

@@ -6,12 +6,13 @@ mod losses;
 mod model;
 mod order;
 mod restart;
+mod retries;
 mod stealing;
 mod visible;
 mod waiting;
 
 use super::*;
-use crate::task::{BatchId, BundleHash, EngineId, JobId, TaskOptions};
+use crate::task::{BatchId, BundleHash, EngineId, JobId, TaskOptions, Tries};
 
 /// A scheduler with short names for what tests do.
 pub(super) struct Rig {
@@ -84,7 +85,7 @@ impl Rig {
     /// The dispatches since the last look; nothing else must have been asked for, save that losses are remembered.
     pub(super) fn sent(&mut self) -> Vec<Sent> {
         let mut commands = self.commands();
-        commands.retain(|command| !matches!(command, Command::Lost { .. }));
+        commands.retain(|command| !matches!(command, Command::Tried { .. }));
         commands.into_iter().map(|command| sent(&command).unwrap_or_else(|| panic!("unexpected {command:?}"))).collect()
     }
 

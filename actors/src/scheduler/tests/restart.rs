@@ -17,7 +17,7 @@ fn direct(placement: &[(u32, u32)]) -> JobSpec {
 }
 
 fn suspended(first: u32, end: u32, losses: u32) -> Suspended {
-    Suspended { first, count: end - first, losses }
+    Suspended { first, count: end - first, tries: Tries { losses, failures: 0 } }
 }
 
 /// A batch of an earlier life of the controller.
@@ -177,7 +177,7 @@ fn direct_tasks_wait_for_their_engine_until_it_is_given_up() {
     assert_eq!(rig.rejoin(1, &[claim(5, 0, 4)]), [Some(1)]);
     // It is lost once more before anything is given out, and comes back.
     rig.lose(1);
-    assert_eq!(rig.commands(), [Command::Lost { job: id(), first: 1, count: 3, losses: 1 }]);
+    assert_eq!(rig.commands(), [Command::Tried { job: id(), first: 1, count: 3, tries: Tries { losses: 1, failures: 0 } }]);
     assert_eq!(rig.scheduler.cancel(Time(0), id(), 8, 2), met(2, 0));
     let aborted = Command::Settle { job: id(), first: 8, count: 2, attempt: 0, engine: None, cause: Cause::Aborted };
     assert_eq!(rig.commands(), [aborted]);
@@ -240,7 +240,7 @@ fn losses_are_told_so_that_they_can_be_kept() {
     assert_eq!(rig.scheduler.cancel(Time(0), id(), 1, 1).active, 1);
     rig.commands();
     rig.lose(1);
-    let lost = |first, count| Command::Lost { job: id(), first, count, losses: 1 };
+    let lost = |first, count| Command::Tried { job: id(), first, count, tries: Tries { losses: 1, failures: 0 } };
     let aborted = Command::Settle { job: id(), first: 1, count: 1, attempt: 1, engine: Some(EngineId(1)), cause: Cause::Aborted };
     assert_eq!(rig.commands(), [lost(0, 1), aborted, lost(2, 2)], "those that waited are not suspected");
 }
@@ -338,7 +338,7 @@ fn what_is_kept_must_fit_together() {
         ("overlapping", fixed(JOB, 1), 9, vec![ended, suspended(4, 9, 0)], false),
         ("out of order", fixed(JOB, 1), 9, vec![suspended(6, 9, 0), ended], false),
         ("empty", fixed(JOB, 1), 9, vec![suspended(3, 3, 0)], false),
-        ("overflowing", fixed(JOB, 1), 9, vec![Suspended { first: 3, count: u32::MAX, losses: 0 }], false),
+        ("overflowing", fixed(JOB, 1), 9, vec![Suspended { first: 3, count: u32::MAX, tries: Tries::default() }], false),
         ("absurd losses", fixed(JOB, 1), 9, vec![suspended(0, 9, u32::MAX)], false),
         ("many losses", fixed(JOB, 1), 9, vec![suspended(0, 9, u32::MAX - 1)], true),
         ("more than the placement has", direct(&[(1, 2), (2, 2)]), 5, vec![], false),

@@ -31,7 +31,8 @@ impl Rig {
     /// The engine ends its first batch, of which these tasks fail.
     fn fail(&mut self, engine: u32, failed: &[u32]) {
         let (batch, first, count) = self.running(engine);
-        self.scheduler.reported(Time(self.now), EngineId(engine), batch, (first, count), 1, failed).unwrap();
+        let failed: Vec<Failure> = failed.iter().map(|at| Failure { at: *at, may_pass: true }).collect();
+        self.scheduler.reported(Time(self.now), EngineId(engine), batch, (first, count), 1, &failed).unwrap();
     }
 
     fn close(&mut self, job: u128) {
@@ -177,7 +178,7 @@ fn tasks_that_are_not_sent_in_time_fail_and_those_that_wait_at_an_engine_are_ask
 fn after_a_restart_the_time_before_counts_and_who_was_released_does_not_wait_again() {
     let mut rig = Rig::new(Settings::default());
     rig.scheduler.pause();
-    let pending = |count| [Suspended { first: 0, count, losses: 0 }];
+    let pending = |count| [Suspended { first: 0, count, tries: Tries::default() }];
     let past = |waited: Vec<(u32, u64)>, released| Past { total: 2, closed: true, released, waited, ..Past::default() };
     let options = TaskOptions { queue_timeout_us: Some(1_000), ..TaskOptions::default() };
     let spec = JobSpec { options, ..fixed(1, 1) };

@@ -84,6 +84,7 @@ fn run(options: &Options) -> Result<()> {
         "chain" => schedule::chain(options),
         "conditions" => schedule::conditions(options),
         "in-time" => schedule::in_time(options),
+        "retries" => schedule::retries(options),
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),

@@ -1,6 +1,6 @@
 //! Programs whose tasks the scheduler has to choose among.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
 
 use engineroom::{Dependency, JobId, Result};
 use engineroom_tests::{SOON, outcomes};
@@ -123,4 +123,22 @@ pub fn in_time(options: &Options) -> Result<()> {
     client.flush(SOON)?;
     print(&naps.message_ids().iter().map(ToString::to_string).collect::<Vec<_>>());
     client.close()
+}
+
+/// `retries TASKS DIRECTORY`: tasks of which every third fails, by an error or a panic, until its third attempt. They leave a mark in
+/// the directory for each. Prints the outcomes.
+pub fn retries(options: &Options) -> Result<()> {
+    let directory = &options.arguments[2];
+    let view = options.client()?.load_balanced_view().retries(2).retry_pause(Duration::from_millis(20));
+    let attempt = |(number, directory): (u64, String)| {
+        let before = (0..).take_while(|attempt| Path::new(&directory).join(format!("{number}-{attempt}")).exists()).count();
+        fs::write(Path::new(&directory).join(format!("{number}-{before}")), "").expect("a mark");
+        match number % 6 {
+            0 if before < 2 => Err(format!("attempt {before} of task {number}")),
+            3 if before < 2 => panic!("attempt {before} of task {number}"),
+            _ => Ok(number * number),
+        }
+    };
+    print(&outcomes(view.try_map(attempt, (0..options.number(1)).map(|number| (number, directory.clone()))))?);
+    Ok(())
 }
