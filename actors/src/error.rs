@@ -77,8 +77,8 @@ pub enum Error {
         /// What the decoder found.
         text: String,
     },
-    /// The direct view has no engines.
-    #[error("there are no engines: start some with `node --role engine`, or wait for them with wait_for_engines")]
+    /// The direct view is of engines of which there are none.
+    #[error("there are no engines for this view: start some with `node --role engine`, or wait for them with wait_for_engines")]
     NoEngines,
     /// An engine has not done what it was asked for.
     #[error("engine {engine}: {text}")]

@@ -33,6 +33,21 @@
 //! | run a part of a cluster in this process | [`Controller`], [`EngineNode`] |
 //! | offer functions by name, between different programs | [`TaskName`], [`Tasks`] |
 
+//! # Blocking and asynchronous programs
+//!
+//! The same types serve both. In a program without `async`, results are had by [`AsyncResult::get`] and its like, and iterators;
+//! nothing needs a runtime. In asynchronous programs, on tokio, actix or any other executor, results are awaited (`.await`) or taken
+//! as streams, and a client is made by [`Client::connect_async`]; whatever else waits for the controller blocks its thread, unless
+//! [`Client::blocking`] makes the call. Blocking calls never panic inside of a runtime, and awaiting needs none.
+//!
+//! | awaited | when the future is dropped |
+//! |---|---|
+//! | an [`AsyncResult`], [`AsyncResult::results_async`] | the tasks go on; [`Client::get_result`] gives their results |
+//! | [`AsyncResult::wait_async`], [`AsyncResult::first_error_async`] | nothing is lost; they can be awaited again |
+//! | the next item of [`InOrder`], [`AsCompleted`], [`LazyMap`], [`LazyAsCompleted`] | nothing is lost; the next call gives it |
+//! | [`Client::connect_async`] | the connection is given up |
+//! | [`Client::blocking`] | a call that has begun goes on to its end |
+
 mod client;
 mod cluster;
 mod code;
@@ -51,14 +66,14 @@ mod task;
 mod wire;
 
 pub use client::{
-    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, Dependency, DirectView, Distribution, Gathered,
-    History, InOrder, LazyAsCompleted, LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
+    All, AsCompleted, AsyncResult, CLOSE_TIMEOUT, CONNECT_TIMEOUT, Client, Dependency, DirectView, Distribution, Engines,
+    Gathered, History, InOrder, LazyAsCompleted, LazyMap, LoadBalancedView, One, Progress, Shape, Target, TaskMetadata,
 };
 pub use cluster::Cluster;
 pub use code::{BundleError, CacheError, TaskName, Tasks, TypedError};
 pub use controller::{Controller, ControllerConfig, ControllerError, StoreConfig};
 pub use engine::worker::{Namespace, NamespaceError, PublishError, TaskContext, init, init_with};
-pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind};
+pub use engine::{EngineConfig, EngineError, EngineNode, WorkerKind, launcher_rank};
 pub use engineroom_runtime::net::connection_file::{ConnectionFile, ConnectionFileError};
 pub use engineroom_runtime::node::DrainReport;
 pub use error::{Error, Result};

@@ -2,8 +2,10 @@
 
 mod actor;
 mod async_result;
+mod asynchronous;
 mod compose;
 mod dependency;
+mod engine_set;
 mod engines;
 mod failures;
 mod feed;
@@ -43,7 +45,7 @@ use engineroom_runtime::{
     node::{LinkEvent, Node, NodeThread, StartError},
 };
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use self::actor::ClientActor;
 use self::{
@@ -55,6 +57,7 @@ use self::{
 pub use self::{
     async_result::{AsyncResult, Progress},
     dependency::Dependency,
+    engine_set::Engines,
     lazy::{LazyAsCompleted, LazyMap},
     metadata::TaskMetadata,
     namespace::{Distribution, Gathered},
@@ -128,7 +131,8 @@ impl From<&Path> for Target {
 /// it, is dropped, what was submitted is handed over first.
 ///
 /// Its methods block the calling thread unless they are `async`; the client's own work goes on on a thread of its own, so
-/// that they may be called from asynchronous programs too, where `.await` on results does not block at all.
+/// that they may be called from asynchronous programs too, where `.await` on results does not block at all, and
+/// [`Client::blocking`] takes the rest elsewhere.
 ///
 /// ```no_run
 /// use engineroom::prelude::*;
@@ -150,6 +154,8 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) actor: Addr<ClientActor>,
     node: Mutex<Option<NodeThread>>,
+    /// Turns of calls that are made on threads of their own.
+    calls: Arc<Semaphore>,
     /// What an embedded cluster needs to stay alive for its clients.
     _keep: Option<Arc<dyn std::any::Any + Send + Sync>>,
 }
@@ -203,7 +209,8 @@ impl Client {
         let setup = move |node: &Node| set_up(node, &of_node, &to);
         let identity = connection.identity().clone();
         let (node, actor) = NodeThread::start::<_, StartError>("engineroom-client", identity, setup)?;
-        let inner = Inner { shared, actor, node: Mutex::new(Some(node)), _keep: keep };
+        let calls = Arc::new(Semaphore::new(asynchronous::CALLS_MAX));
+        let inner = Inner { shared, actor, node: Mutex::new(Some(node)), calls, _keep: keep };
         if let Err(failure) = inner.shared.wait_connected(timeout) {
             // Nothing was submitted, so that there is nothing to be lost.
             drop(inner);
@@ -217,23 +224,22 @@ impl Client {
         LoadBalancedView::new(self.clone())
     }
 
-    /// A view of exactly the engines that there are now, in the order of their ids.
+    /// A view of exactly the engines that there are now, in the order of their ids. One that takes in those that join later is
+    /// `direct_view_on(Engines::all())`.
     ///
     /// # Errors
     /// When there are none.
     pub fn direct_view(&self) -> Result<DirectView> {
-        self.direct_view_on(&self.engine_ids())
+        self.direct_view_on(self.engine_ids())
     }
 
-    /// A view of exactly these engines, in this order.
+    /// A view of certain engines: one id, a list or a range of ids, or any other [`Engines`].
     ///
     /// # Errors
-    /// When the list is empty. An engine that is not there fails its own tasks only.
-    pub fn direct_view_on(&self, engines: &[EngineId]) -> Result<DirectView> {
-        if engines.is_empty() {
-            return Err(Error::NoEngines);
-        }
-        Ok(DirectView::new(self.clone(), engines.to_vec()))
+    /// When there are none of these now. An engine of a list that is not there fails its own tasks only.
+    pub fn direct_view_on(&self, engines: impl Into<Engines>) -> Result<DirectView> {
+        let view = DirectView::new(self.clone(), engines.into());
+        if view.targets().is_empty() { Err(Error::NoEngines) } else { Ok(view) }
     }
 
     /// The ids of the engines that are there now, ascending. Kept current by the controller; costs nothing.

@@ -2,7 +2,7 @@
 //!
 //! All of it is done by tasks, whose functions are part of the program as the user's own are.
 
-use std::{future::IntoFuture, pin::Pin, sync::Arc, time::Duration};
+use std::{future::IntoFuture, iter::repeat_n, pin::Pin, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer, de::DeserializeOwned};
 
@@ -48,7 +48,7 @@ impl DirectView {
     where
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
-        self.on_each(keep_function::<T>(), self.targets().iter().map(|_| (name, value)))
+        self.on_each(keep_function::<T>(), |engines| repeat_n((name, value), engines))
     }
 
     /// As [`push`](Self::push), for a value that is large: it travels once to each engine node, and not once to each engine. Like
@@ -58,7 +58,7 @@ impl DirectView {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let function = travelling(|bundle| Function::of_program_holding(hold::<T>, bundle));
-        self.on_each_sharing(value, function, self.targets().iter().map(|_| name))
+        self.on_each_sharing(value, function, |engines| repeat_n(name, engines))
     }
 
     /// The value of that name on each engine, in the order of the targets. Where there is none, or one of another type, the engine's
@@ -68,7 +68,7 @@ impl DirectView {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let function = travelling(|bundle| Function::of_program_fallible(fetch::<T>, bundle));
-        self.on_each(function, self.targets().iter().map(|_| name))
+        self.on_each(function, |engines| repeat_n(name, engines))
     }
 
     /// Sets a part of the values on each engine, as a `Vec<T>`; an engine for which there is none gets an empty one.
@@ -86,8 +86,10 @@ impl DirectView {
         T: Serialize + DeserializeOwned + Send + Sync + 'static,
     {
         let values: Vec<T> = values.into_iter().collect();
-        let parts = split(&values, self.targets().len(), distribution);
-        self.on_each(keep_function::<Vec<T>>(), parts.into_iter().map(|part| (name, part)))
+        self.on_each(keep_function::<Vec<T>>(), |engines| {
+            let parts = split(&values, engines, distribution);
+            parts.into_iter().map(move |part| (name, part))
+        })
     }
 
     /// The values of the lists of that name on all engines, in the order of the whole that was scattered so. Of a list that each
@@ -102,7 +104,7 @@ impl DirectView {
     /// Removes all values that tasks of this program have left on these engines.
     pub fn clear(&self) -> AsyncResult<()> {
         let function = travelling(|bundle| Function::of_program_fallible(clear, bundle));
-        self.on_each(function, self.targets().iter().map(|_| ()))
+        self.on_each(function, |engines| repeat_n((), engines))
     }
 }
 

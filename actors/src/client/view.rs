@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    iter::repeat_n,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
 };
@@ -13,6 +14,7 @@ use super::{
     actor::AddJob,
     async_result::{AsyncResult, notify},
     dependency::Dependency,
+    engine_set::Engines,
     job::{Job, WINDOW_BYTES},
     lazy::{LazyMap, OUTSTANDING_MAX},
     open_jobs::{Choice, OpenJobs},
@@ -387,22 +389,22 @@ impl fmt::Debug for LoadBalancedView {
     }
 }
 
-/// Sends tasks to exactly these engines, in this order. An engine that is lost, or not there, fails its own tasks only.
+/// Sends tasks to certain engines, in a certain order. One that is lost meanwhile, or not there, fails its own tasks only.
 #[derive(Clone)]
 pub struct DirectView {
     client: Client,
-    engines: Vec<EngineId>,
+    engines: Engines,
     options: Options,
 }
 
 impl DirectView {
-    pub(super) fn new(client: Client, engines: Vec<EngineId>) -> Self {
+    pub(super) fn new(client: Client, engines: Engines) -> Self {
         Self { client, engines, options: Options::default() }
     }
 
-    /// The engines, in the order of the results.
-    pub fn targets(&self) -> &[EngineId] {
-        &self.engines
+    /// The engines that a call would go to now, in the order of the results.
+    pub fn targets(&self) -> Vec<EngineId> {
+        self.engines.among(&self.client.inner.shared.engines())
     }
 
     /// A text that stands with the jobs of this view, for people.
@@ -428,7 +430,7 @@ impl DirectView {
         R: Serialize + DeserializeOwned + 'static,
     {
         let function = travelling(|bundle| Function::of_program(function, bundle));
-        self.on_each(function, self.engines.iter().map(|_| &argument))
+        self.on_each(function, |engines| repeat_n(&argument, engines))
     }
 
     /// As [`apply`](Self::apply), for a function that can fail.
@@ -440,7 +442,7 @@ impl DirectView {
         E: fmt::Display + 'static,
     {
         let function = travelling(|bundle| Function::of_program_fallible(function, bundle));
-        self.on_each(function, self.engines.iter().map(|_| &argument))
+        self.on_each(function, |engines| repeat_n(&argument, engines))
     }
 
     /// Calls `function` with each of the inputs, of which each engine gets one contiguous part, as equal as possible, the
@@ -453,7 +455,7 @@ impl DirectView {
         I: IntoIterator<Item = A>,
     {
         let inputs: Vec<A> = inputs.into_iter().collect();
-        let job = self.job(travelling(|bundle| Function::of_program(function, bundle)), inputs.len());
+        let job = self.job(&self.targets(), travelling(|bundle| Function::of_program(function, bundle)), inputs.len());
         submit(&self.client, job, inputs)
     }
 
@@ -467,7 +469,7 @@ impl DirectView {
         I: IntoIterator<Item = A>,
     {
         let inputs: Vec<A> = inputs.into_iter().collect();
-        let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)), inputs.len());
+        let job = self.job(&self.targets(), travelling(|bundle| Function::of_program_sharing(function, bundle)), inputs.len());
         submit(&self.client, sharing(job, shared), inputs)
     }
 
@@ -478,28 +480,34 @@ impl DirectView {
         view
     }
 
-    /// One task an engine, each with its argument.
-    pub(super) fn on_each<A: Serialize, R>(
+    /// One task an engine, each with its argument; `arguments` is told how many there are.
+    pub(super) fn on_each<A: Serialize, R, I: IntoIterator<Item = A>>(
         &self,
         function: Result<Function>,
-        arguments: impl IntoIterator<Item = A>,
+        arguments: impl FnOnce(usize) -> I,
     ) -> AsyncResult<R> {
-        submit(&self.client, self.job(function, self.engines.len()), arguments)
+        let engines = self.targets();
+        submit(&self.client, self.job(&engines, function, engines.len()), arguments(engines.len()))
     }
 
     /// As [`on_each`](Self::on_each), with a value that the tasks share.
-    pub(super) fn on_each_sharing<S: Serialize, A: Serialize, R>(
+    pub(super) fn on_each_sharing<S: Serialize, A: Serialize, R, I: IntoIterator<Item = A>>(
         &self,
         shared: &S,
         function: Result<Function>,
-        arguments: impl IntoIterator<Item = A>,
+        arguments: impl FnOnce(usize) -> I,
     ) -> AsyncResult<R> {
-        submit(&self.client, sharing(self.job(function, self.engines.len()), shared), arguments)
+        let engines = self.targets();
+        let job = sharing(self.job(&engines, function, engines.len()), shared);
+        submit(&self.client, job, arguments(engines.len()))
     }
 
-    /// A job of so many tasks, of which each engine gets one part.
-    fn job(&self, function: Result<Function>, tasks: usize) -> Job {
-        let parts = u32::try_from(tasks).map(|count| parts(&self.engines, count));
+    /// A job of so many tasks, of which each of these engines gets one part.
+    fn job(&self, engines: &[EngineId], function: Result<Function>, tasks: usize) -> Job {
+        if engines.is_empty() {
+            return Job::failed(Error::NoEngines);
+        }
+        let parts = u32::try_from(tasks).map(|count| parts(engines, count));
         let parts = parts.map_err(|_| Error::Submit(format!("{tasks} inputs are more than a job may have")));
         let (function, parts) = match parts {
             Ok(parts) => (function, parts),
@@ -511,7 +519,7 @@ impl DirectView {
 
 impl fmt::Debug for DirectView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DirectView({} engines, {:?})", self.engines.len(), self.client)
+        write!(f, "DirectView({:?}, {:?})", self.engines, self.client)
     }
 }
 

@@ -6,6 +6,7 @@
 mod actor;
 mod holdings;
 mod host;
+mod launcher;
 mod node;
 mod slot;
 mod stopwatch;
@@ -13,6 +14,7 @@ pub(crate) mod worker;
 
 pub(crate) use actor::EngineActor;
 pub(crate) use host::blocking;
+pub use launcher::launcher_rank;
 pub use node::{EngineConfig, EngineError, EngineNode, WorkerKind};
 
 #[cfg(test)]

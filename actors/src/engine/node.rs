@@ -80,6 +80,8 @@ pub struct EngineConfig {
     pub worker: WorkerKind,
     /// What clients may know of this node.
     pub labels: BTreeMap<String, String>,
+    /// Its place among nodes that were started together, by which direct views may be ordered; see [`launcher_rank`](crate::launcher_rank).
+    pub rank: Option<u32>,
     /// The named tasks that it offers; with thread workers only.
     pub tasks: Tasks,
     /// Where programs are kept that came from clients. By default a directory of this user for all engine nodes of this
@@ -97,6 +99,7 @@ impl EngineConfig {
             engines: std::thread::available_parallelism().map_or(1, usize::from),
             worker: WorkerKind::Process,
             labels: BTreeMap::new(),
+            rank: None,
             tasks: Tasks::new(),
             cache_dir: None,
             connect_timeout: Duration::from_secs(30),
@@ -128,6 +131,14 @@ pub enum EngineError {
     Connect {
         /// What happened, and what to do.
         text: String,
+    },
+    /// What mpiexec or Slurm has left in the environment is no rank.
+    #[error("{variable}={value} is not a rank: correct or unset it")]
+    Rank {
+        /// The name of the variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
     },
     /// The controller refuses these engines.
     #[error("the controller refuses this node's engines: {0}")]
@@ -180,6 +191,7 @@ impl EngineNode {
             },
             tasks: config.tasks.names().map(str::to_owned).collect(),
             labels: config.labels.clone(),
+            rank: config.rank,
         };
         let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &blobs, &to);
         let (node, ()) = NodeThread::start::<_, EngineError>("engineroom-engine", identity, set_up)?;

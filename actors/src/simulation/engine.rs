@@ -79,6 +79,7 @@ impl Node {
             thread_bundle: None,
             tasks: vec!["sum".into()],
             labels: Default::default(),
+            rank: None,
             before: (!before.ids.is_empty()).then_some(before),
         };
         self.acts.push(Act::Send(ToController::Register(register), Way::Control));

@@ -49,6 +49,7 @@ impl EnginePlan {
         config.engines = self.engines.get();
         config.worker = self.worker;
         config.labels = self.labels.clone();
+        config.rank = engineroom::launcher_rank()?;
         config.connect_timeout = self.connect_timeout.saturating_sub(began.elapsed()).max(LOOK_INTERVAL);
         let node = EngineNode::start(config)?;
         let ready = ready_line(&node.engine_ids(), node.controller(), &self.profile);

@@ -85,7 +85,9 @@ fn engine_row(engine: &EngineStatus) -> Vec<String> {
         EngineState::Busy => "busy",
         EngineState::Draining => "draining",
     };
-    let labels: Vec<String> = engine.info.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let rank = engine.info.rank.map(|rank| format!("rank={rank}"));
+    let labels = engine.info.labels.iter().map(|(key, value)| format!("{key}={value}"));
+    let labels: Vec<String> = rank.into_iter().chain(labels).collect();
     vec![
         engine.info.id.to_string(),
         engine.info.node.clone(),

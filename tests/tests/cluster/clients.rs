@@ -121,3 +121,13 @@ fn a_client_waits_for_engines_only_as_long_as_it_was_told() {
     client.close().unwrap();
     assert!(matches!(client.status().unwrap_err(), Error::Closed));
 }
+
+#[test]
+fn programs_block_and_await_on_tokio_on_actix_and_without_any_runtime() {
+    let lab = Lab::new();
+    let (_engines, _controller) = lab.cluster(2);
+    let sums: Vec<u64> = lab.run(PROBE, ["contexts"]).success().json();
+    let squares: u64 = (0..100).map(|number| number * number).sum();
+    let (blocked, awaited) = (squares + 2 + 30 + 100, squares + 100);
+    assert_eq!(sums, [blocked, awaited, blocked, blocked, awaited, blocked, awaited]);
+}

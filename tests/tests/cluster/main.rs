@@ -19,6 +19,7 @@ mod misuse;
 mod namespace;
 mod network;
 mod news;
+mod parity;
 mod programs;
 mod records;
 mod restart;
@@ -26,6 +27,7 @@ mod scheduling;
 mod services;
 mod shared;
 mod stopped;
+mod views;
 mod volume;
 
 /// The client program of these tests.

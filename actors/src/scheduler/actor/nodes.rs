@@ -114,7 +114,7 @@ impl SchedulerActor {
         let mut kept = Vec::new();
         for (place, id) in (0..).zip(&ids) {
             let id = *id;
-            let info = EngineInfo { id, node: node.clone(), labels: register.labels.clone() };
+            let info = EngineInfo { id, node: node.clone(), labels: register.labels.clone(), rank: register.rank };
             let remote = RemoteAddr::<EngineActor>::new(from.clone(), engine_actor(place));
             let (ended, link, own) = (remote.monitor(), from.id(), context.address());
             actix_rt::spawn(async move { own.do_send(EngineEnded { engine: id, link, reason: ended.await.to_string() }) });

@@ -184,7 +184,7 @@ pub fn composed(options: &Options) -> Result<()> {
     assert!(error.to_string().contains("different clients"), "{error}");
 
     let direct = client.direct_view()?;
-    let engines = direct.targets().to_vec();
+    let engines = direct.targets();
     let sorted = direct.map(|number: u64| 10 * number, 0..4).by_engine()?;
     let expected = [(engines[0], vec![Ok(0), Ok(10)]), (engines[1], vec![Ok(20), Ok(30)])];
     assert_eq!(sorted, expected.into());

@@ -2,6 +2,7 @@
 //!
 //! `probe SUBCOMMAND [ARGUMENT]... --profile-dir DIR`. Without arguments it was started by an engine, as a worker.
 
+mod contexts;
 mod durable;
 mod ends;
 mod errors;
@@ -14,6 +15,7 @@ mod schedule;
 mod service;
 mod shared;
 mod stopped;
+mod views;
 mod work;
 
 use std::{env, path::PathBuf, process::ExitCode};
@@ -78,6 +80,8 @@ fn run(options: &Options) -> Result<()> {
         "zipped" => lazy::zipped(options),
         "typed-errors" => errors::typed(options),
         "direct-lost" => errors::direct(options),
+        "views" => views::views(options),
+        "contexts" => contexts::contexts(options),
         "uninitialised" | "squares" => misuse::squares(options),
         "priorities" => schedule::priorities(options),
         "after" => schedule::after(options),
