@@ -14,6 +14,11 @@ pub mod lab;
 mod memory;
 mod session;
 
+/// The guide, whose programs are compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+pub mod guide {}
+
 pub use failure::{Failure, run};
 pub use memory::peak_resident_mib;
 pub use session::{ClusterOptions, Session};
