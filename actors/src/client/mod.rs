@@ -5,6 +5,7 @@ mod async_result;
 mod asynchronous;
 mod compose;
 mod dependency;
+mod direct_view;
 mod engine_set;
 mod engines;
 mod failures;
@@ -13,6 +14,7 @@ mod job;
 mod lazy;
 mod metadata;
 mod namespace;
+mod new_job;
 mod news;
 mod open_jobs;
 mod options;
@@ -57,6 +59,7 @@ use self::{
 pub use self::{
     async_result::{AsyncResult, Progress},
     dependency::Dependency,
+    direct_view::DirectView,
     engine_set::Engines,
     lazy::{LazyAsCompleted, LazyMap},
     metadata::TaskMetadata,
@@ -64,7 +67,7 @@ pub use self::{
     records::History,
     shape::{All, One, Shape},
     stream::{AsCompleted, InOrder},
-    view::{DirectView, LoadBalancedView},
+    view::LoadBalancedView,
 };
 use crate::engine::worker::abort_if_worker;
 use crate::error::{Error, Result};

@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer, de::DeserializeOwned};
 
 use super::{
     async_result::AsyncResult,
-    view::{DirectView, share, travelling},
+    direct_view::{DirectView, share},
+    new_job::travelling,
 };
 use crate::code::Function;
 use crate::engine::worker::{Namespace, NamespaceError, TaskContext};

@@ -19,7 +19,7 @@ use super::{
     actor::{ANSWER_DEADLINE, OnNode},
     async_result::notify,
     job::{Job, WINDOW_BYTES},
-    runs_of, view,
+    new_job, runs_of,
     wait::block_on,
 };
 use crate::error::{Error, Result};
@@ -95,7 +95,7 @@ impl Client {
             let (count, _) = job.length();
             let change = job.close();
             let job = Arc::new(job);
-            view::add_job(self, &job);
+            new_job::add_job(self, &job);
             notify(self, &job, change);
             parts.push((job, 0, count));
         }
