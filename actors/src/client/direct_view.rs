@@ -44,7 +44,7 @@ impl DirectView {
         self.with(|options| options.tasks.priority = priority)
     }
 
-    /// How long each task may run: see [`LoadBalancedView::time_limit`].
+    /// How long each task may run: see [`LoadBalancedView::time_limit`](crate::LoadBalancedView::time_limit).
     pub fn time_limit(&self, limit: Duration) -> Self {
         self.with(|options| options.tasks.time_limit_ms = whole_ms(limit))
     }
@@ -86,7 +86,7 @@ impl DirectView {
         submit(&self.client, job, inputs)
     }
 
-    /// As [`map`](Self::map), with a value that the tasks share: see [`LoadBalancedView::map_with`].
+    /// As [`map`](Self::map), with a value that the tasks share: see [`LoadBalancedView::map_with`](crate::LoadBalancedView::map_with).
     pub fn map_with<S, F, A, R, I>(&self, shared: &S, function: F, inputs: I) -> AsyncResult<R>
     where
         S: Serialize + DeserializeOwned + Send + Sync + 'static,

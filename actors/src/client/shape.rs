@@ -2,7 +2,7 @@
 
 /// What a result consists of: many values, or one.
 pub trait Shape {
-    /// What [`AsyncResult::get`] gives for values of type `R`.
+    /// What [`AsyncResult::get`](crate::AsyncResult::get) gives for values of type `R`.
     type Output<R>;
 
     #[doc(hidden)]
