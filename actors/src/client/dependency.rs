@@ -14,7 +14,7 @@ use crate::task::{Condition, End, JobId, MessageId, Quorum};
 /// # let view = client.load_balanced_view();
 /// let fast = view.map(|x: u64| x + 1, 0..10);
 /// let slow = view.apply(|x: u64| x * 2, 7);
-/// let tidied = view.after(Dependency::on(&fast).and(&slow).ended()).apply(|(): ()| "both are over", ());
+/// let tidied = view.after(Dependency::on(&fast).and(&slow).ended()).apply(|(): ()| "both are over".to_string(), ());
 /// # Ok::<(), engineroom::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
