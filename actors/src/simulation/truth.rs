@@ -37,6 +37,8 @@ struct Batch {
     forsaken: bool,
     /// An engine that lives has it, or outcomes of it that are not acknowledged.
     held: bool,
+    /// Its engine has died with it, and the controller, which had not given it up, does not know yet.
+    unnoticed: bool,
 }
 
 impl Truth {
@@ -48,6 +50,7 @@ impl Truth {
             self.losses.extend((0..job.submitted).map(|index| ((*id, index), job.losses(index))));
         }
         self.awaited = disk.engines.clone();
+        self.batches.values_mut().for_each(|batch| batch.unnoticed = false);
         // Nobody knows any more that these were there.
         self.forsake(|engine| !disk.engines.contains(&engine));
     }
@@ -58,14 +61,15 @@ impl Truth {
                 self.dispatched(engine, batch, (job, first, first + count), attempt, store);
             }
             Note::Judged { engine, claim, verdict } => {
-                let overlaps =
-                    |other: &Batch| other.held && other.job == claim.job && other.first < claim.end && claim.first < other.end;
-                let elsewhere = self.batches.iter().any(|(id, other)| *id != claim.batch && overlaps(other));
+                let overlaps = |other: &Batch| other.job == claim.job && other.first < claim.end && claim.first < other.end;
+                let there = |other: &Batch| (other.held || other.unnoticed) && overlaps(other);
+                let elsewhere = self.batches.iter().any(|(id, other)| *id != claim.batch && there(other));
                 let Some(batch) = self.batches.get_mut(&claim.batch) else { panic!("{claim:?} was never given out") };
                 batch.engine = engine;
                 match verdict {
                     Verdict::Kept { from } => {
                         self.adopted += 1;
+                        batch.forsaken = false;
                         for index in claim.first..claim.end {
                             assert_eq!(store.is_recorded(claim.job, index), index < from, "{claim:?}: {index} {from}");
                             if index >= from {
@@ -99,7 +103,9 @@ impl Truth {
     }
 
     fn forsake(&mut self, which: impl Fn(EngineId) -> bool) {
-        self.batches.values_mut().filter(|batch| which(batch.engine)).for_each(|batch| batch.forsaken = true);
+        for batch in self.batches.values_mut().filter(|batch| which(batch.engine)) {
+            (batch.forsaken, batch.unnoticed) = (true, false);
+        }
     }
 
     fn dispatched(&mut self, engine: EngineId, id: BatchId, (job, first, end): (JobId, u32, u32), attempt: u32, store: &Store) {
@@ -122,13 +128,20 @@ impl Truth {
                 assert!(batch.forsaken, "{first}..{end} is given out again, and engine {} has it as batch {other}", batch.engine);
             }
         }
-        self.batches.insert(id, Batch { engine, job, first, end, forsaken: false, held: false });
+        self.batches.insert(id, Batch { engine, job, first, end, forsaken: false, held: false, unnoticed: false });
     }
 
     /// A batch has come to an engine, or is there no more.
     pub(super) fn held(&mut self, batch: BatchId, held: bool) {
         if let Some(batch) = self.batches.get_mut(&batch) {
             batch.held = held;
+        }
+    }
+
+    /// A batch has gone with the engine that had it.
+    pub(super) fn died(&mut self, batch: BatchId) {
+        if let Some(batch) = self.batches.get_mut(&batch) {
+            (batch.held, batch.unnoticed) = (false, !batch.forsaken);
         }
     }
 

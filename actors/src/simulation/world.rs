@@ -242,7 +242,7 @@ impl World {
         node.alive = false;
         node.acts.clear();
         let held = node.engines.iter().flat_map(|engine| engine.batches());
-        held.for_each(|batch| self.truth.held(batch, false));
+        held.for_each(|batch| self.truth.died(batch));
         node.engines.clear();
         let link = node.link.take();
         self.peer_left(link);
