@@ -20,6 +20,7 @@ pub use relay::Relay;
 pub use system::{memory_now_bytes, memory_now_mib, memory_peak_mib, process_exists};
 
 use std::{
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -60,4 +61,12 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < end, "{what} did not come within {SOON:?}");
         thread::sleep(LOOK_INTERVAL);
     }
+}
+
+/// Waits until there is a file, as tasks do that are told by one that they may go on.
+///
+/// # Panics
+/// When it does not come [soon](SOON).
+pub fn wait_for_file(file: &Path) {
+    wait_for("a file", || file.exists().then_some(()));
 }

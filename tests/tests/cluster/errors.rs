@@ -5,13 +5,11 @@ use std::{collections::BTreeMap, fs, time::Instant};
 use engineroom::{Cause, EngineId, TaskError};
 use engineroom_tests::{Lab, Outcome, Process, wait_for};
 
-use crate::PROBE;
+use crate::{PROBE, probe_two_engines};
 
 #[test]
 fn an_error_of_the_users_own_type_comes_back_as_that_type() {
-    let lab = Lab::new();
-    let (_engines, _controller) = lab.cluster(2);
-    lab.run(PROBE, ["typed-errors"]).success();
+    probe_two_engines(["typed-errors"]);
 }
 
 #[test]

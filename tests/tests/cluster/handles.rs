@@ -3,7 +3,7 @@
 use engineroom::MessageId;
 use engineroom_tests::{Lab, SOON};
 
-use crate::PROBE;
+use crate::{PROBE, probe_two_engines};
 
 #[test]
 fn times_engine_node_and_label_of_each_task_are_told_here_and_to_another_client() {
@@ -25,21 +25,15 @@ fn times_engine_node_and_label_of_each_task_are_told_here_and_to_another_client(
 
 #[test]
 fn results_come_in_order_or_as_completed_while_others_run() {
-    let lab = Lab::new();
-    let (_engines, _controller) = lab.cluster(2);
-    assert!(lab.run(PROBE, ["handles-order"]).success().json::<bool>());
+    assert!(probe_two_engines(["handles-order"]).json::<bool>());
 }
 
 #[test]
 fn waits_end_at_the_first_failure_and_fail_fast_aborts_the_others() {
-    let lab = Lab::new();
-    let (_engines, _controller) = lab.cluster(2);
-    lab.run(PROBE, ["handles-failures"]).success();
+    probe_two_engines(["handles-failures"]);
 }
 
 #[test]
 fn results_are_joined_split_and_sorted_by_engine() {
-    let lab = Lab::new();
-    let (_engines, _controller) = lab.cluster(2);
-    lab.run(PROBE, ["handles-composed"]).success();
+    probe_two_engines(["handles-composed"]);
 }

@@ -30,5 +30,14 @@ mod stopped;
 mod views;
 mod volume;
 
+use engineroom_tests::{Finished, Lab};
+
 /// The client program of these tests.
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
+
+/// Runs the client program on a cluster of one node with two engines, to its good end.
+fn probe_two_engines<'a>(args: impl IntoIterator<Item = &'a str>) -> Finished {
+    let lab = Lab::new();
+    let (_engines, _controller) = lab.cluster(2);
+    lab.run(PROBE, args).success()
+}

@@ -1,12 +1,10 @@
 //! What the options of views do: which task goes where, when, and how often.
 
-use std::{thread, time::Duration};
-
 use engineroom::{Cause, Error, MessageId};
 use engineroom_tests::{Lab, Outcome, SOON, memory_now_mib, memory_peak_mib, wait_for};
 use serde::Deserialize;
 
-use crate::PROBE;
+use crate::{PROBE, probe_two_engines};
 
 #[derive(Deserialize)]
 struct Priorities {
@@ -38,11 +36,15 @@ fn a_map_waits_for_another_one_through_a_restart_of_the_controller() {
     let lab = Lab::new();
     let mut controller = lab.controller();
     let _engines = lab.engine_node(2);
-    for pause_ms in [0, 300] {
+    // In the midst of the first map, or of the second.
+    for done in [0, 120] {
+        let client = lab.client();
+        let completed =
+            || -> u64 { client.status().expect("the controller answers").engines.iter().map(|engine| engine.completed).sum() };
+        let before = completed();
         let after = lab.start(PROBE, ["after", "100", "5"]);
         after.wait_line("submitted");
-        // In the midst of the first map, or of the second.
-        thread::sleep(Duration::from_millis(pause_ms));
+        wait_for("tasks that have ended", || (completed() >= before + done).then_some(()));
         controller.kill();
         controller = lab.controller();
         let After { sums, in_order } = after.finish().success().json();
@@ -68,9 +70,7 @@ fn a_million_tasks_wait_for_a_million_in_little_memory() {
 
 #[test]
 fn a_chain_of_a_thousand_tasks_runs_in_its_order() {
-    let lab = Lab::new();
-    let (_engines, _controller) = lab.cluster(2);
-    assert!(lab.run(PROBE, ["chain", "1000"]).success().json::<bool>());
+    assert!(probe_two_engines(["chain", "1000"]).json::<bool>());
 }
 
 #[test]

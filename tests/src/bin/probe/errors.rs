@@ -1,8 +1,9 @@
 //! Programs that look closely at errors.
 
-use std::{fmt, path::PathBuf, thread, time::Duration};
+use std::{fmt, path::PathBuf};
 
 use engineroom::{Cause, Error, Result, TaskContext, TypedError};
+use engineroom_tests::wait_for_file;
 use serde::{Deserialize, Serialize};
 
 use crate::{Options, print};
@@ -56,9 +57,7 @@ pub fn typed(options: &Options) -> Result<()> {
 pub fn direct(options: &Options) -> Result<()> {
     let client = options.client()?;
     let engine_of_this = |gate: PathBuf| {
-        while !gate.exists() {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait_for_file(&gate);
         TaskContext::current().map(|task| task.engine)
     };
     let view = client.direct_view()?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use engineroom::{AsyncResult, Cause, Client, Error, MessageId, Result, TaskError, TaskState};
-use engineroom_tests::SOON;
+use engineroom_tests::{SOON, wait_for_file};
 use serde::{Deserialize, Serialize};
 
 use crate::{Options, print};
@@ -32,11 +32,7 @@ fn work((number, work): (u64, Work)) -> Result<u64, String> {
     match work {
         Work::Nothing => {}
         Work::Nap { millis } => thread::sleep(Duration::from_millis(millis)),
-        Work::Await { file } => {
-            while !file.exists() {
-                thread::sleep(Duration::from_millis(2));
-            }
-        }
+        Work::Await { file } => wait_for_file(&file),
         Work::Fail => return Err(format!("number {number} fails")),
         Work::Write => {
             println!("out {number}");

@@ -7,12 +7,10 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    thread,
-    time::Duration,
 };
 
 use engineroom::{MessageId, Result};
-use engineroom_tests::{SOON, wait_for};
+use engineroom_tests::{SOON, wait_for, wait_for_file};
 
 use crate::{Options, print};
 
@@ -25,8 +23,8 @@ fn gate() -> PathBuf {
 
 /// Number 0 waits for the gate.
 fn gated((number, gate): (u32, PathBuf)) -> u32 {
-    while number == 0 && !gate.exists() {
-        thread::sleep(Duration::from_millis(2));
+    if number == 0 {
+        wait_for_file(&gate);
     }
     number
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, thread, time::Duration};
 
 use engineroom::{OutputStream, Result, TaskContext};
-use engineroom_tests::outcomes;
+use engineroom_tests::{outcomes, wait_for};
 use serde_json::json;
 
 use crate::{Options, print};
@@ -37,8 +37,8 @@ pub fn tell_while_running(options: &Options) -> Result<()> {
     let at_first = told.task_progress();
     // The second value of each, so that it is known to come by and by.
     let published = |place| Ok::<_, engineroom::Error>(told.published::<(u64, u64)>(place)?.filter(|(_, step)| *step > 1));
-    while published(0)?.is_none() || published(1)?.is_none() {
-        thread::sleep(LOOK);
+    for place in 0..2 {
+        wait_for("a second value", || published(place).transpose())?;
     }
     let halfway = told.task_progress();
     let running = [told.published::<(u64, u64)>(0)?, told.published::<(u64, u64)>(1)?];

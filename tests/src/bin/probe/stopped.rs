@@ -6,20 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engineroom::{Cause, Cluster, Result, TaskContext};
-use engineroom_tests::{SOON, outcomes};
+use engineroom::{Cause, Cluster, ClusterStatus, Result, TaskContext};
+use engineroom_tests::{SOON, outcomes, wait_for};
 use serde_json::json;
 
-use crate::{Options, print};
+use crate::{Options, print, work::nap};
 
 /// How long one look waits for the next.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// Sleeps and squares.
-fn nap((number, millis): (u64, u64)) -> u64 {
-    thread::sleep(Duration::from_millis(millis));
-    number * number
-}
 
 /// `abort-million TASKS`: tasks of an hour for one engine, and one task for it that waits behind them. Prints what was met when they
 /// were aborted, how long the answer took, what became of how many of them, and which engine ran the one that waited.
@@ -30,9 +24,8 @@ pub fn abort_million(options: &Options) -> Result<()> {
     let hours = client.load_balanced_view().map(nap, (0..tasks).map(|number| (number, 3_600_000)));
     client.flush(SOON)?;
     let mut next = client.direct_view_on(&engine)?.map(nap, [(3, 0)]);
-    while client.status()?.engines.iter().all(|engine| engine.tasks == 0) {
-        thread::sleep(LOOK);
-    }
+    let busy = |status: ClusterStatus| status.engines.iter().any(|engine| engine.tasks > 0).then_some(());
+    wait_for("a task at an engine", || client.status().map(busy).transpose())?;
     let began = Instant::now();
     let met = hours.abort()?;
     let took_ms = began.elapsed().as_millis();
@@ -63,9 +56,7 @@ pub fn abort_thread() -> Result<()> {
     let client = Cluster::local(2)?.client()?;
     let view = client.direct_view()?;
     let (asking, deaf) = (view.map(task, [true]), client.direct_view_on(&view.targets()[1..])?.map(task, [false]));
-    while RUNNING.load(Ordering::SeqCst) < 2 {
-        thread::sleep(LOOK);
-    }
+    wait_for("two running tasks", || (RUNNING.load(Ordering::SeqCst) == 2).then_some(()));
     let met = [asking.abort()?, deaf.abort()?];
     let asked = outcomes(asking)?;
     let still_runs = !deaf.ready();

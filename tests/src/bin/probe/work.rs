@@ -15,7 +15,7 @@ use crate::{Options, print};
 const SLICE: Duration = Duration::from_millis(100);
 
 /// Sleeps and squares.
-fn nap((number, millis): (u64, u64)) -> u64 {
+pub fn nap((number, millis): (u64, u64)) -> u64 {
     thread::sleep(Duration::from_millis(millis));
     number * number
 }
