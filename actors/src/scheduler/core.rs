@@ -1,10 +1,11 @@
 //! The scheduler's state, and what clients do with it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{
     CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Requirement, Settings, Time,
     UnknownJob, Weight, WorkerMode,
+    ascending::Ascending,
     batch_size::{Load, Pace},
     client::Client,
     engines::{Duty, Engine},
@@ -140,7 +141,7 @@ impl Scheduler {
             timeouts: spec.options.queue_timeout_us.map(|limit_us| Box::new(QueueTimeouts::new(limit_us))),
             seq: self.next_seq,
             parts,
-            batches: BTreeMap::new(),
+            batches: Ascending::default(),
             pace: Pace::default(),
             load: Load::default(),
             total: 0,
@@ -335,9 +336,9 @@ impl Scheduler {
     pub(super) fn cancel_active(&mut self, key: Key<Job>, first: u32, end: u32) -> (u32, u32) {
         let job = &self.jobs[key];
         // The batch that holds `first` may start before it.
-        let from = job.batches.range(..=first).next_back().map_or(first, |(from, _)| *from);
+        let from = job.batches.range(0..first + 1).next_back().map_or(first, |(from, _)| from);
         let (mut cancelled, mut in_threads) = (0, 0);
-        for (&batch_first, &engine) in job.batches.range(from..end) {
+        for (batch_first, engine) in job.batches.range(from..end) {
             let engine = &mut self.engines[engine];
             let in_thread = matches!(self.kinds[engine.kind].capability.worker, WorkerMode::Thread { .. });
             let found = engine.batches.iter_mut().find(|batch| batch.job == key && batch.span.first == batch_first);

@@ -80,8 +80,8 @@ impl Scheduler {
             taken.extend(spans.iter().map(|span| (span.first, span.end())));
             from = part.end;
         }
-        for (first, engine) in &job.batches {
-            let held = self.engines[*engine].batches.iter().find(|batch| batch.job == key && batch.span.first == *first);
+        for (first, engine) in job.batches.iter() {
+            let held = self.engines[engine].batches.iter().find(|batch| batch.job == key && batch.span.first == first);
             let batch = held.unwrap_or_else(|| panic!("job {}: the batch at {first} is not at its engine", job.id));
             assert!(batch.left() > 0, "job {}: an ended batch is kept", job.id);
             taken.push((batch.next(), batch.span.end()));
@@ -123,10 +123,10 @@ impl Scheduler {
             batches += engine.batches.len();
             for (at, batch) in engine.batches.iter().enumerate() {
                 let job = self.jobs.get(batch.job).unwrap_or_else(|| panic!("batch {} is of no job", batch.id));
-                assert_eq!(job.batches.get(&batch.span.first), Some(&key), "batch {} is not found by its job", batch.id);
+                assert_eq!(job.batches.get(batch.span.first), Some(key), "batch {} is not found by its job", batch.id);
                 assert!(batch.id.0 < self.next_batch, "batch {} was not given out", batch.id);
                 assert!(at > 0 || batch.stage != Stage::Waiting, "batch {} waits for nothing", batch.id);
-                let listed = self.classes[job.class].waiting.contains(&(batch.id, key));
+                let listed = self.classes[job.class].waiting.get(batch.id) == Some(key);
                 assert_eq!(listed, batch.is_stealable(), "batch {}: list of waiting ones", batch.id);
                 assert_eq!(
                     batch.reach == Reach::Pinned,
@@ -155,8 +155,8 @@ impl Scheduler {
         for (class_key, class) in self.classes.iter() {
             assert_eq!(self.jobs.iter().filter(|(_, job)| job.class == class_key).count(), class.jobs, "jobs of a class");
             assert!(class.jobs > 0, "a class without jobs is kept");
-            for (batch, engine) in &class.waiting {
-                assert!(self.engines[*engine].position(*batch).is_some(), "batch {batch} is listed as waiting");
+            for (batch, engine) in class.waiting.iter() {
+                assert!(self.engines[engine].position(batch).is_some(), "batch {batch} is listed as waiting");
             }
             for (kind_key, kind) in self.kinds.iter() {
                 let able = kind.capability.satisfies(&class.requirement);

@@ -1,9 +1,8 @@
 //! What is kept of a job.
 
-use std::collections::BTreeMap;
-
 use super::{
     Chunk, Time,
+    ascending::Ascending,
     batch_size::{Load, Pace},
     client::Client,
     engines::Engine,
@@ -51,7 +50,7 @@ pub(crate) struct Job {
     /// One for a balanced job; one for each item of a direct job's placement.
     pub(crate) parts: Vec<Part>,
     /// Where each live batch is, by its first index.
-    pub(crate) batches: BTreeMap<u32, Key<Engine>>,
+    pub(crate) batches: Ascending<u32, Key<Engine>>,
     pub(crate) pace: Pace,
     pub(crate) load: Load,
     /// How many tasks it has so far.
@@ -134,7 +133,7 @@ pub(crate) mod tests {
             poison_losses: 3,
             seq: 1,
             parts: vec![],
-            batches: BTreeMap::new(),
+            batches: Ascending::default(),
             pace: Pace::default(),
             load: Load::default(),
             total: 0,

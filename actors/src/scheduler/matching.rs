@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Capability, Requirement,
+    ascending::Ascending,
     core::Scheduler,
     engines::{Engine, Line},
     order::Order,
@@ -19,12 +20,12 @@ pub(crate) struct Class {
     /// The kinds that satisfy it.
     pub(crate) kinds: Vec<Key<Kind>>,
     /// The waiting batches of its jobs that an idle engine may get, oldest first.
-    pub(crate) waiting: BTreeSet<(BatchId, Key<Engine>)>,
+    pub(crate) waiting: Ascending<BatchId, Key<Engine>>,
 }
 
 impl Class {
     pub(crate) fn new(requirement: Requirement) -> Self {
-        Self { requirement, jobs: 0, kinds: Vec::new(), waiting: BTreeSet::new() }
+        Self { requirement, jobs: 0, kinds: Vec::new(), waiting: Ascending::default() }
     }
 }
 
@@ -110,13 +111,13 @@ impl Scheduler {
                 self.kinds[*kind].stealable.insert(key);
             }
         }
-        class.waiting.insert((batch, engine));
+        class.waiting.insert(batch, engine);
     }
 
     /// A batch that waited does so no longer, or was asked for.
-    pub(super) fn unmark_waiting(&mut self, key: Key<Class>, batch: BatchId, engine: Key<Engine>) {
+    pub(super) fn unmark_waiting(&mut self, key: Key<Class>, batch: BatchId) {
         let class = &mut self.classes[key];
-        class.waiting.remove(&(batch, engine));
+        class.waiting.remove(batch);
         if class.waiting.is_empty() {
             for kind in &class.kinds {
                 self.kinds[*kind].stealable.remove(&key);

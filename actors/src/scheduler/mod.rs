@@ -24,6 +24,7 @@
 //! *new* kind costs a walk over the open jobs.
 
 mod actor;
+mod ascending;
 mod batch_size;
 mod client;
 mod commands;

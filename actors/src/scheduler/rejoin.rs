@@ -107,7 +107,7 @@ impl Scheduler {
         if range.is_empty() {
             return false;
         }
-        for (&first, &engine) in self.jobs[key].batches.range(..range.end).rev() {
+        for (first, engine) in self.jobs[key].batches.range(0..range.end).rev() {
             let held = self.engines[engine].batches.iter().find(|held| held.job == key && held.span.first == first);
             match held {
                 Some(batch) if batch.span.end() <= range.start => return false,

@@ -102,7 +102,7 @@ impl Scheduler {
         client.correct(charged_us, busy_us.max(u64::from(count)));
         if waited {
             // It is not what the engine should be running, but it evidently is.
-            self.unmark_waiting(class, batch, key);
+            self.unmark_waiting(class, batch);
         }
         if retried > 0 {
             self.defer(job_key, part, span, &again);
@@ -169,14 +169,14 @@ impl Scheduler {
             engine.heard = self.now;
         }
         if let Some((job, id)) = promoted {
-            self.unmark_waiting(self.jobs[job].class, id, key);
+            self.unmark_waiting(self.jobs[job].class, id);
         }
         let job = &mut self.jobs[batch.job];
-        job.batches.remove(&batch.span.first);
+        job.batches.remove(batch.span.first);
         let retries = job.again.is_some();
         if batch.is_stealable() {
             let class = job.class;
-            self.unmark_waiting(class, batch.id, key);
+            self.unmark_waiting(class, batch.id);
         }
         if retries {
             self.start_pauses(&batch);

@@ -34,7 +34,7 @@ impl Scheduler {
         held.retraction = Retraction::Asked(thief);
         self.out.push(Command::Retract { engine: record.id, batch });
         if let Some(class) = listed {
-            self.unmark_waiting(class, batch, engine);
+            self.unmark_waiting(class, batch);
         }
     }
 
@@ -67,8 +67,8 @@ impl Scheduler {
         let engine = &self.engines[thief];
         debug_assert_eq!(engine.place, Place::Idle);
         let classes = self.kinds[engine.kind].stealable.iter();
-        let candidates = classes.flat_map(|class| &self.classes[*class].waiting).take(CANDIDATES_MAX);
-        let waits = candidates.map(|(batch, victim)| (self.remaining_us(*victim), *victim, *batch));
+        let candidates = classes.flat_map(|class| self.classes[*class].waiting.iter()).take(CANDIDATES_MAX);
+        let waits = candidates.map(|(batch, victim)| (self.remaining_us(victim), victim, batch));
         // The oldest of equals.
         let longest = waits.reduce(|best, other| if other.0 > best.0 { other } else { best })?;
         (longest.0 > self.settings.steal_min_us).then_some((longest.1, longest.2))

@@ -120,7 +120,7 @@ impl Scheduler {
             }
             self.unlist_if_empty(key, part);
         }
-        let holders: Vec<_> = self.jobs[key].batches.range(..end).map(|(first, engine)| (*first, *engine)).collect();
+        let holders: Vec<_> = self.jobs[key].batches.range(0..end).collect();
         for (first, engine) in holders {
             let waits = self.engines[engine].batches.iter().find(|batch| {
                 let of_job = batch.job == key && batch.span.first == first;

@@ -61,7 +61,8 @@ impl Row {
     /// How often one run measures it, for the median: more often what varies more.
     pub fn rounds(self, scale: Scale) -> u32 {
         let full = match self {
-            Row::Hop | Row::Relay | Row::Latency | Row::Single | Row::Durable => 5,
+            Row::Relay | Row::Latency => 9,
+            Row::Hop | Row::Single | Row::Durable => 5,
             Row::BareBulk | Row::Bulk | Row::Engines | Row::Scheduler => 3,
             _ => 1,
         };
