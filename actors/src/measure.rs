@@ -5,7 +5,8 @@
 use std::{collections::VecDeque, num::NonZeroU32, time::Instant};
 
 use crate::scheduler::{
-    Capability, Chunk, ClientKey, Command, JobSpec, Placement, Requirement, Scheduler, Settings, Time, Weight, WorkerMode,
+    Capability, Chunk, ClientKey, Command, EngineSpec, JobSpec, Placement, Requirement, Scheduler, Settings, Time, Weight,
+    WorkerMode,
 };
 use crate::task::{BatchId, EngineId, JobId, TaskOptions};
 
@@ -100,7 +101,8 @@ impl Bench {
         let mut scheduler = Scheduler::new(Settings::default());
         let capability = Capability { target: "any".into(), worker: WorkerMode::Process, names: ["task".to_string()].into() };
         for engine in 1..=load.engines {
-            scheduler.engine_rejoined(Time(0), EngineId(engine), capability.clone(), &[]);
+            let spec = EngineSpec { id: EngineId(engine), capability: capability.clone(), equipment: Default::default() };
+            scheduler.engine_rejoined(Time(0), spec, &[]);
         }
         let chunk = match load.batches {
             Batches::Adaptive => Chunk::Adaptive,

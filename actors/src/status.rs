@@ -69,6 +69,9 @@ pub struct EngineInfo {
     pub node: String,
     /// The labels that its node was started with.
     pub labels: BTreeMap<String, String>,
+    /// The resources that its node was started with, and how much of each.
+    #[serde(default)]
+    pub resources: BTreeMap<String, u64>,
     /// The rank that mpiexec or Slurm gave its node, if one of them started it.
     #[serde(default)]
     pub rank: Option<u32>,

@@ -139,7 +139,7 @@ remote_message!(QueryCluster, "query-cluster", 2, ClusterStatus);
 /// Client to scheduler: tell me now and henceforth which engines there are.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct WatchEngines;
-remote_message!(WatchEngines, "watch-engines", 2, EnginesChanged);
+remote_message!(WatchEngines, "watch-engines", 3, EnginesChanged);
 
 /// Scheduler to client: the engines are these now.
 #[derive(Debug, Serialize, Deserialize)]
@@ -149,7 +149,7 @@ pub(crate) struct EnginesChanged {
     pub version: u64,
     pub engines: Vec<EngineInfo>,
 }
-remote_message!(EnginesChanged, "engines-changed", 2, ());
+remote_message!(EnginesChanged, "engines-changed", 3, ());
 
 /// Client to store: send me the results of these tasks, those there are and those to come. No tasks at all end the
 /// subscription.
@@ -385,11 +385,12 @@ pub(crate) struct Register {
     /// The named tasks that they offer.
     pub tasks: Vec<String>,
     pub labels: BTreeMap<String, String>,
+    pub resources: BTreeMap<String, u64>,
     pub rank: Option<u32>,
     /// What a node that was registered before still has; `None` the first time.
     pub before: Option<Before>,
 }
-remote_message!(Register, "register", 2, Result<Registered, String>);
+remote_message!(Register, "register", 3, Result<Registered, String>);
 
 /// What an engine node has when it comes back: after its link was lost, or the controller was restarted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -115,6 +115,17 @@ pub(crate) struct EngineArgs {
     )]
     pub(crate) labels: Vec<Label>,
 
+    /// What each engine can give to its task, as in --resource memory_gb=16; repeat it for more
+    #[arg(
+        id = "resources",
+        long = "resource",
+        value_name = "NAME=AMOUNT",
+        env = "ENGINEROOM_RESOURCES",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub(crate) resources: Vec<Resource>,
+
     /// How long to try for the first connection [default: 30]
     #[arg(
         long,
@@ -155,11 +166,9 @@ pub(crate) struct Label {
 impl Label {
     /// A label, if these can be one.
     pub(crate) fn new(key: &str, value: &str) -> Result<Self, String> {
-        let key_good = (1..=LABEL_KEY_BYTES_MAX).contains(&key.len())
-            && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
         // A comma stands between the labels of a list.
         let value_good = value.len() <= LABEL_VALUE_BYTES_MAX && !value.contains(|c: char| c.is_control() || c == ',');
-        if key_good && value_good {
+        if is_key(key) && value_good {
             return Ok(Self { key: key.to_owned(), value: value.to_owned() });
         }
         Err(format!(
@@ -176,6 +185,41 @@ impl FromStr for Label {
         let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not KEY=VALUE"))?;
         Self::new(key.trim(), value.trim())
     }
+}
+
+/// `NAME=AMOUNT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resource {
+    /// What it is.
+    pub(crate) name: String,
+    /// How much there is of it, in whatever unit the name says.
+    pub(crate) amount: u64,
+}
+
+impl Resource {
+    /// A resource, if it can have that name.
+    pub(crate) fn new(name: &str, amount: u64) -> Result<Self, String> {
+        if is_key(name) {
+            return Ok(Self { name: name.to_owned(), amount });
+        }
+        Err(format!("{name:?} is not the name of a resource: it has 1 to {LABEL_KEY_BYTES_MAX} letters, digits and -_./"))
+    }
+}
+
+impl FromStr for Resource {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('=').and_then(|(name, amount)| Some((name.trim(), amount.trim().parse().ok()?)));
+        let (name, amount) = parsed.ok_or_else(|| format!("{text:?} is not NAME=AMOUNT, with a whole number as amount"))?;
+        Self::new(name, amount)
+    }
+}
+
+/// Whether labels and resources can have this name.
+fn is_key(key: &str) -> bool {
+    (1..=LABEL_KEY_BYTES_MAX).contains(&key.len())
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'))
 }
 
 #[cfg(test)]
@@ -207,7 +251,7 @@ mod tests {
     fn every_option_has_the_variable_of_its_id() {
         let command = All::command();
         let options: Vec<_> = command.get_arguments().filter(|arg| arg.get_id() != "help").collect();
-        assert_eq!(options.len(), 14);
+        assert_eq!(options.len(), 15);
         for arg in options {
             let expected = format!("ENGINEROOM_{}", arg.get_id().as_str().to_uppercase());
             assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "{}", arg.get_id());
@@ -217,7 +261,7 @@ mod tests {
 
     #[test]
     fn good_options_are_understood() {
-        let line = "x --listen 0.0.0.0:1 --advertise head --store memory --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --connect-timeout 5";
+        let line = "x --listen 0.0.0.0:1 --advertise head --store memory --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --resource memory_gb=16 --connect-timeout 5";
         let (all, _) = parse(line).unwrap();
         assert_eq!(all.controller.listen, Some("0.0.0.0:1".parse().unwrap()));
         assert_eq!(all.controller.advertise.unwrap().as_str(), "head");
@@ -226,6 +270,7 @@ mod tests {
         assert_eq!(all.engine.engines.map(EngineCount::get), Some(3));
         assert_eq!(all.engine.worker_kind, Some(WorkerKind::Thread));
         assert_eq!(all.engine.labels, [Label::new("gpu", "a100").unwrap(), Label::new("site", "a=b").unwrap()]);
+        assert_eq!(all.engine.resources, [Resource::new("memory_gb", 16).unwrap()]);
         assert_eq!(all.engine.connect_timeout, Some(5));
     }
 

@@ -15,7 +15,7 @@ use engineroom::{
 };
 
 use crate::{
-    args::{ConnectionArgs, ControllerArgs, EngineArgs, Label, LogArgs},
+    args::{ConnectionArgs, ControllerArgs, EngineArgs, Label, LogArgs, Resource},
     failure::Failure,
 };
 
@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// What is logged: what a user should act upon.
 const LOG_DEFAULT: &str = "warn";
 
-/// The most labels of a node. Each travels with every engine's registration.
+/// The most labels of a node, and the most resources. Each travels with every engine's registration.
 const LABELS_MAX: usize = 32;
 
 /// How long a day is.
@@ -97,6 +97,8 @@ pub(crate) struct EngineSettings {
     pub(crate) worker: Setting<WorkerKind>,
     /// Their labels.
     pub(crate) labels: Setting<BTreeMap<String, String>>,
+    /// Their resources.
+    pub(crate) resources: Setting<BTreeMap<String, u64>>,
     /// How long to try for the first connection.
     pub(crate) connect_timeout: Setting<Duration>,
 }
@@ -144,6 +146,7 @@ impl<'a> Settings<'a> {
             engines: self.pick("engines", args.engines, file.engines, EngineCount::of_cores),
             worker: self.pick("worker_kind", args.worker_kind, file.worker, WorkerKind::default),
             labels: self.labels(args)?,
+            resources: self.resources(args)?,
             connect_timeout: self
                 .pick("connect_timeout", args.connect_timeout.map(Duration::from_secs), file_timeout, || CONNECT_TIMEOUT_DEFAULT),
         })
@@ -167,20 +170,22 @@ impl<'a> Settings<'a> {
     fn labels(&self, args: &EngineArgs) -> Result<Setting<BTreeMap<String, String>>, Failure> {
         let given = (!args.labels.is_empty()).then(|| args.labels.clone());
         let file = self.config.engine.labels.as_ref();
-        let file = file.map(|labels| labels.iter().map(|(key, value)| Label::new(key, value)).collect::<Result<Vec<_>, _>>());
-        let file =
-            file.transpose().map_err(|wrong| Failure::usage(format!("{}: {wrong}", self.profile.config_file().display())))?;
-        let Setting { value, source } = self.pick("labels", given, file, Vec::new);
-        if value.len() > LABELS_MAX {
-            return Err(Failure::usage(format!("{} labels are too many: at most {LABELS_MAX} (from {source})", value.len())));
-        }
-        let mut labels = BTreeMap::new();
-        for Label { key, value } in value {
-            if let Some(other) = labels.insert(key.clone(), value.clone()) {
-                return Err(Failure::usage(format!("label {key} is given twice, as {other:?} and {value:?} (from {source})")));
-            }
-        }
-        Ok(Setting { value: labels, source })
+        let file = file.map(|labels| labels.iter().map(|(key, value)| Label::new(key, value)).collect());
+        let labels = self.pick("labels", given, self.checked(file)?, Vec::new);
+        named("label", labels, |Label { key, value }| (key, value))
+    }
+
+    fn resources(&self, args: &EngineArgs) -> Result<Setting<BTreeMap<String, u64>>, Failure> {
+        let given = (!args.resources.is_empty()).then(|| args.resources.clone());
+        let file = self.config.engine.resources.as_ref();
+        let file = file.map(|resources| resources.iter().map(|(name, amount)| Resource::new(name, *amount)).collect());
+        let resources = self.pick("resources", given, self.checked(file)?, Vec::new);
+        named("resource", resources, |Resource { name, amount }| (name, amount))
+    }
+
+    /// What stands in the file; an error names it.
+    fn checked<T>(&self, read: Option<Result<T, String>>) -> Result<Option<T>, Failure> {
+        read.transpose().map_err(|wrong| Failure::usage(format!("{}: {wrong}", self.profile.config_file().display())))
     }
 
     /// The first of these that is there. `given` comes from the flag or the environment, as the option `id` knows.
@@ -197,6 +202,24 @@ impl<'a> Settings<'a> {
             None => Setting { value: default(), source: Source::Default },
         }
     }
+}
+
+/// Labels or resources by their names, of which there is one each.
+fn named<T, V: fmt::Debug + Clone>(
+    what: &str,
+    Setting { value: all, source }: Setting<Vec<T>>,
+    pair: impl Fn(T) -> (String, V),
+) -> Result<Setting<BTreeMap<String, V>>, Failure> {
+    if all.len() > LABELS_MAX {
+        return Err(Failure::usage(format!("{} {what}s are too many: at most {LABELS_MAX} (from {source})", all.len())));
+    }
+    let mut value = BTreeMap::new();
+    for (name, one) in all.into_iter().map(pair) {
+        if let Some(other) = value.insert(name.clone(), one.clone()) {
+            return Err(Failure::usage(format!("{what} {name} is given twice, as {other:?} and {one:?} (from {source})")));
+        }
+    }
+    Ok(Setting { value, source })
 }
 
 #[cfg(test)]
@@ -244,10 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_cannot_be_are_refused_with_their_source() {
+    fn labels_and_resources_that_cannot_be_are_refused_with_their_source() {
         let many = (0..=LABELS_MAX).map(|i| format!(" --label l{i}=x")).collect::<String>();
         for (toml, line, said) in [
             ("", "x --label a=1 --label a=2", "label a is given twice"),
+            ("", "x --resource a=1 --resource a=2", "resource a is given twice, as 1 and 2 (from command line)"),
+            ("[engine]\nresources = { \"a b\" = 1 }\n", "x", "config.toml: \"a b\" is not the name of a resource"),
             ("[engine]\nlabels = { \"a b\" = \"1\" }\n", "x", "config.toml: \"a b\"=\"1\" is not a label"),
             ("[engine]\nlabels = { a = \"1,2\" }\n", "x", "without commas"),
             ("", &format!("x{many}"), "33 labels are too many: at most 32 (from command line)"),

@@ -1,14 +1,15 @@
-//! Which engines a direct view is for. Pure.
+//! Which engines a view is for. Pure.
 
 use std::{
     collections::HashMap,
     ops::{Range, RangeInclusive},
 };
 
+use crate::error::{Error, Result};
 use crate::status::EngineInfo;
-use crate::task::EngineId;
+use crate::task::{EngineId, Selection};
 
-/// Which engines a direct view is for, and in which order. All but lists are looked up anew at each call, so that engines that have
+/// Which engines a view is for, and for a direct view in which order. All but lists are looked up anew at each call, so that engines that have
 /// joined take part, and those that have left do not.
 ///
 /// ```no_run
@@ -74,6 +75,32 @@ impl Engines {
     /// rank last.
     pub fn by_rank(self) -> Self {
         Self { order: Order::Rank, ..self }
+    }
+
+    /// Whether they are the same at each call, or told apart by the controller.
+    pub(super) fn are_fixed(&self) -> bool {
+        matches!(self.choice, Choice::All | Choice::These(_) | Choice::Label { .. })
+    }
+
+    /// Adds to a selection that tasks may run on these only; a label stays a label.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(super) fn narrow(&self, selection: &mut Selection, there: impl FnOnce() -> Vec<EngineInfo>) -> Result<()> {
+        let engines = match &self.choice {
+            Choice::All => return Ok(()),
+            Choice::Label { key, value } => {
+                selection.labels.insert((key.clone(), value.clone()));
+                return Ok(());
+            }
+            Choice::These(engines) => engines.clone(),
+            Choice::Within(_) | Choice::Node(_) => self.among(&there()),
+        };
+        if engines.is_empty() {
+            return Err(Error::NoEngines);
+        }
+        selection.engines = Some(engines.into_iter().collect());
+        Ok(())
     }
 
     fn of(choice: Choice) -> Self {
@@ -156,7 +183,8 @@ mod tests {
 
     fn engine(id: u32, node: &str, gpu: Option<&str>, rank: Option<u32>) -> EngineInfo {
         let labels = gpu.map(|gpu| ("gpu".to_string(), gpu.to_string()));
-        EngineInfo { id: EngineId(id), node: node.into(), labels: labels.into_iter().collect(), rank }
+        let (id, node, labels) = (EngineId(id), node.into(), labels.into_iter().collect());
+        EngineInfo { id, node, labels, resources: Default::default(), rank }
     }
 
     #[test]
@@ -183,6 +211,25 @@ mod tests {
         ] {
             let chosen: Vec<u32> = engines.among(&there).iter().map(|id| id.0).collect();
             assert_eq!(chosen, expected, "{engines:?}");
+        }
+    }
+
+    #[test]
+    fn tasks_are_narrowed_to_engines_and_labels_stay_labels() {
+        let there = [engine(0, "a", None, None), engine(2, "b", None, None), engine(3, "b", None, None)];
+        let narrowed = |engines: Engines| {
+            let mut selection = Selection::default();
+            engines.narrow(&mut selection, || there.to_vec()).map(|()| selection)
+        };
+        let ids = |ids: &[u32]| Selection { engines: Some(ids.iter().copied().map(EngineId).collect()), ..Selection::default() };
+        assert_eq!(narrowed(Engines::all()).unwrap(), Selection::default());
+        assert_eq!(narrowed([EngineId(9), EngineId(2), EngineId(9)].into()).unwrap(), ids(&[2, 9]));
+        assert_eq!(narrowed(Engines::node("b").by_rank()).unwrap(), ids(&[2, 3]));
+        assert_eq!(narrowed((0..3).into()).unwrap(), ids(&[0, 2]));
+        let label = Selection { labels: [("gpu".to_string(), "a100".to_string())].into(), ..Selection::default() };
+        assert_eq!(narrowed(Engines::label("gpu", "a100")).unwrap(), label);
+        for none in [Engines::node("c"), Engines::list([]), (7..9).into()] {
+            assert!(matches!(narrowed(none), Err(Error::NoEngines)));
         }
     }
 }

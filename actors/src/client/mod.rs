@@ -19,6 +19,7 @@ mod news;
 mod open_jobs;
 mod options;
 mod output;
+mod placement;
 mod progress_bar;
 mod received;
 mod records;

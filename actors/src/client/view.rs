@@ -342,14 +342,20 @@ impl LoadBalancedView {
     }
 
     fn job(&self, function: Result<Function>) -> Job {
-        new_job(&self.client, &self.options, function, Vec::new())
+        match self.options.resolved(&self.client) {
+            Ok(options) => new_job(&self.client, &options, function, Vec::new()),
+            Err(error) => Job::failed(error),
+        }
     }
 
     fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
         let shared = &self.client.inner.shared;
         let pushed = function.and_then(|function| {
-            let choice = self.choice.get_or_init(|| self.open_jobs.with(&self.options));
-            let open = self.open_jobs.find(&self.client, choice, &function, || {
+            let choice = match self.options.are_fixed() {
+                true => self.choice.get_or_init(|| self.open_jobs.with(&self.options)).clone(),
+                false => self.open_jobs.with(&*self.options.resolved(&self.client)?),
+            };
+            let open = self.open_jobs.find(&self.client, &choice, &function, || {
                 let job = Arc::new(self.job(Ok(function.clone())));
                 if job.failure().is_none() {
                     add_job(&self.client, &job);
@@ -370,7 +376,7 @@ impl LoadBalancedView {
     }
 
     /// This view with other options.
-    fn with(&self, change: impl FnOnce(&mut Options)) -> Self {
+    pub(super) fn with(&self, change: impl FnOnce(&mut Options)) -> Self {
         let mut options = self.options.clone();
         change(&mut options);
         Self { options, choice: OnceLock::new(), ..self.clone() }

@@ -42,6 +42,7 @@ pub(crate) struct Offer {
     pub thread_bundle: Option<Option<BundleHash>>,
     pub tasks: Vec<String>,
     pub labels: BTreeMap<String, String>,
+    pub resources: BTreeMap<String, u64>,
     pub rank: Option<u32>,
 }
 
@@ -256,7 +257,7 @@ impl Handler<ControllerUp> for EngineHost {
         for hash in std::mem::take(&mut self.parked) {
             self.fetch(hash, context);
         }
-        let Offer { engines, thread_bundle, tasks, labels, rank } = self.offer.clone();
+        let Offer { engines, thread_bundle, tasks, labels, resources, rank } = self.offer.clone();
         let former = self.former.clone();
         // Before the registration: nothing can be dispatched to an engine that does not know where to report.
         let connected = |engine: &ActorHandle<EngineActor>| engine.addr().send(Connected(link.clone()));
@@ -274,7 +275,8 @@ impl Handler<ControllerUp> for EngineHost {
             });
             let before = Before { ids: former, batches: batches.collect() };
             let before = (!before.ids.is_empty()).then_some(before);
-            let register = Register { engines, place: place(), target: target(), thread_bundle, tasks, labels, rank, before };
+            let (place, target) = (place(), target());
+            let register = Register { engines, place, target, thread_bundle, tasks, labels, resources, rank, before };
             let answer = scheduler.ask(&register, REPORT_DEADLINE).await.unwrap_or_else(|error| Err(error.to_string()));
             own.do_send(Answered(link, answer));
         });

@@ -78,8 +78,11 @@ pub struct EngineConfig {
     pub engines: usize,
     /// What they run code in.
     pub worker: WorkerKind,
-    /// What clients may know of this node.
+    /// What clients may choose its engines by.
     pub labels: BTreeMap<String, String>,
+    /// What each of its engines can give to the one task that it runs, and how much of it: `gpu` 1, `memory_gb` 16. Tasks that
+    /// [require](crate::LoadBalancedView::require_resource) more go elsewhere.
+    pub resources: BTreeMap<String, u64>,
     /// Its place among nodes that were started together, by which direct views may be ordered; see [`launcher_rank`](crate::launcher_rank).
     pub rank: Option<u32>,
     /// The named tasks that it offers; with thread workers only.
@@ -92,13 +95,14 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    /// One engine for each core, in processes, no labels, 30 s to reach the controller.
+    /// One engine for each core, in processes, no labels and resources, 30 s to reach the controller.
     pub fn new(connection: ConnectionFile) -> Self {
         Self {
             connection,
             engines: std::thread::available_parallelism().map_or(1, usize::from),
             worker: WorkerKind::Process,
             labels: BTreeMap::new(),
+            resources: BTreeMap::new(),
             rank: None,
             tasks: Tasks::new(),
             cache_dir: None,
@@ -191,6 +195,7 @@ impl EngineNode {
             },
             tasks: config.tasks.names().map(str::to_owned).collect(),
             labels: config.labels.clone(),
+            resources: config.resources.clone(),
             rank: config.rank,
         };
         let set_up = move |node: &Node| set_up(node, &offer, &setup, &shared, &blobs, &to);

@@ -44,6 +44,7 @@ const HOST_CHARS_MAX: usize = 253;
 /// engines = 8
 /// worker = "process"
 /// labels = { gpu = "a100", rack = "3" }
+/// resources = { gpu = 1, memory_gb = 16 }
 /// connect_timeout_s = 60
 ///
 /// [log]
@@ -98,6 +99,8 @@ pub struct EngineSection {
     pub worker: Option<WorkerKind>,
     /// Labels of the engines.
     pub labels: Option<BTreeMap<String, String>>,
+    /// What each engine can give to its task, and how much.
+    pub resources: Option<BTreeMap<String, u64>>,
     /// How long a node waits for its first connection, in seconds.
     #[serde(deserialize_with = "connect_timeout_s")]
     pub connect_timeout_s: Option<u64>,
@@ -390,6 +393,7 @@ mod tests {
             engines = 8
             worker = "thread"
             labels = { gpu = "a100", rack = "3" }
+            resources = { memory_gb = 16 }
             connect_timeout_s = 60
             [log]
             level = "info"
@@ -406,6 +410,7 @@ mod tests {
         assert_eq!(config.engine.engines.map(EngineCount::get), Some(8));
         assert_eq!(config.engine.worker, Some(WorkerKind::Thread));
         assert_eq!(config.engine.labels.unwrap()["gpu"], "a100");
+        assert_eq!(config.engine.resources.unwrap()["memory_gb"], 16);
         assert_eq!(config.engine.connect_timeout_s, Some(60));
         assert_eq!(config.log.level.as_deref(), Some("info"));
     }
@@ -432,6 +437,7 @@ mod tests {
             ("[engine]\nengines = \"four\"\n", 2, "expected i64"),
             ("[engine]\nworker = \"fibre\"\n", 2, "worker = \\\"fibre\\\""),
             ("[engine]\nlabels = [\"a=b\"]\n", 2, "labels"),
+            ("[engine]\nresources = { gpu = -1 }\n", 2, "resources"),
             ("[engine]\n\n\nconnect_timeout_s = 0\n", 4, "0 s is not between 1 and 86400 s"),
             ("[engine\n", 1, "[engine"),
         ] {

@@ -8,6 +8,7 @@ use super::{
     ascending::Ascending,
     batch_size::{Load, Pace},
     client::Client,
+    demand::Demand,
     engines::{Duty, Engine},
     gate::Gate,
     job::{Intake, Job, Part, TASKS_MAX},
@@ -18,7 +19,7 @@ use super::{
     slab::{Key, Slab},
     timeouts::QueueTimeouts,
 };
-use crate::task::{Cause, EngineId, JobId};
+use crate::task::{Cause, EngineId, JobId, Selection};
 
 /// Decides which engine runs which tasks, and when.
 ///
@@ -42,9 +43,11 @@ pub struct Scheduler {
     pub(super) clients: Slab<Client>,
     pub(super) client_keys: HashMap<ClientKey, Key<Client>>,
     pub(super) classes: Slab<Class>,
-    pub(super) class_keys: HashMap<Requirement, Key<Class>>,
+    pub(super) class_keys: HashMap<(Requirement, Option<Key<Demand>>), Key<Class>>,
     pub(super) kinds: Slab<Kind>,
-    pub(super) kind_keys: HashMap<Capability, Key<Kind>>,
+    pub(super) kind_keys: HashMap<(Capability, BTreeSet<Key<Demand>>), Key<Kind>>,
+    pub(super) demands: Slab<Demand>,
+    pub(super) demand_keys: HashMap<Selection, Key<Demand>>,
     pub(super) engines: Slab<Engine>,
     pub(super) engine_keys: HashMap<EngineId, Key<Engine>>,
     /// The parts with queued tasks that are bound to engines which are not there. Only while it is paused.
@@ -56,6 +59,8 @@ pub struct Scheduler {
     pub(super) alarms: BTreeSet<(Time, Key<Job>)>,
     /// Jobs of which something that they wait for has ended.
     pub(super) touched: Vec<JobId>,
+    /// Jobs with queued tasks that none of the engines which they name may be left for.
+    pub(super) stranded: Vec<JobId>,
     pub(super) next_batch: u64,
     pub(super) next_seq: u64,
     pub(super) out: Vec<Command>,
@@ -84,6 +89,8 @@ impl Scheduler {
             class_keys: HashMap::new(),
             kinds: Slab::default(),
             kind_keys: HashMap::new(),
+            demands: Slab::default(),
+            demand_keys: HashMap::new(),
             engines: Slab::default(),
             engine_keys: HashMap::new(),
             absent: HashMap::new(),
@@ -91,6 +98,7 @@ impl Scheduler {
             clients_waiting: 0,
             alarms: BTreeSet::new(),
             touched: Vec::new(),
+            stranded: Vec::new(),
             next_seq: 0,
             out: Vec::new(),
         }
@@ -98,6 +106,7 @@ impl Scheduler {
 
     /// What is to be done, in order. To be carried out after every call that may have decided something.
     pub fn commands(&mut self) -> std::vec::Drain<'_, Command> {
+        self.settle_stranded();
         self.judge_touched();
         self.out.drain(..)
     }
@@ -123,9 +132,10 @@ impl Scheduler {
         if self.jobs.len() >= self.settings.jobs_max {
             return Err(OpenError::TooManyJobs { max: self.settings.jobs_max });
         }
-        let parts = parts(spec.placement, self.settings.placement_max)?;
+        let mut selection = spec.options.selection;
+        let parts = parts(spec.placement, &mut selection, self.settings.placement_max)?;
         let client = self.join_client(spec.client);
-        let class = self.join_class(&spec.requirement);
+        let class = self.join_class(spec.requirement, &selection);
         self.next_seq += 1;
         let key = self.jobs.insert(Job {
             id: spec.id,
@@ -283,13 +293,8 @@ impl Scheduler {
         if record.duty == Duty::Draining {
             return Some(draining(engine));
         }
-        let kind = &self.kinds[record.kind];
-        let requirement = &self.classes[class].requirement;
         // A kind knows its classes: the refusal is worded only when there is one.
-        (!kind.classes.contains(&class)).then(|| Cause::FunctionUnknown {
-            function: requirement.to_string(),
-            detail: kind.capability.refusal(requirement).unwrap_or_default(),
-        })
+        (!self.kinds[record.kind].classes.contains(&class)).then(|| self.refusal(record, &self.classes[class]))
     }
 
     /// Queues tasks above all that the part has, or ends them if their engine does not take them.
@@ -382,9 +387,16 @@ pub(super) fn absent(engine: EngineId) -> Cause {
     Cause::EngineLost { detail: format!("engine {engine} is not connected") }
 }
 
-fn parts(placement: Placement, max: usize) -> Result<Vec<Part>, OpenError> {
+/// The parts of a job. One that may run on a single engine is bound to that, which its selection then need not say.
+fn parts(placement: Placement, selection: &mut Selection, max: usize) -> Result<Vec<Part>, OpenError> {
     let placement = match placement {
-        Placement::Balanced => return Ok(vec![Part::new(None, TASKS_MAX)]),
+        Placement::Balanced => {
+            let only = selection.only_engine();
+            if only.is_some() {
+                selection.engines = None;
+            }
+            return Ok(vec![Part::new(only, TASKS_MAX)]);
+        }
         Placement::Direct(placement) => placement,
     };
     if placement.len() > max {

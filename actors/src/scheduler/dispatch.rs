@@ -116,6 +116,10 @@ impl Scheduler {
                 self.kinds[*kind].order.insert(job.priority, job.client, vtime, entry);
             }
             *self.clients[job.client].waits.entry(job.class).or_default() += 1;
+            let (id, class) = (job.id, job.class);
+            if self.stranding(class).is_some() {
+                self.stranded.push(id);
+            }
         }
         self.clients_waiting += usize::from(!waited);
     }
@@ -168,10 +172,13 @@ impl Scheduler {
         idle.or_else(|| kinds.iter().find_map(|kind| self.kinds[*kind].open.first()))
     }
 
-    /// What an engine runs next: what is bound to it before what is not.
+    /// What an engine runs next: of the same priority, what is bound to it before what is not.
     fn next_for(&mut self, engine: Key<Engine>) -> Option<Entry> {
         let engine = &mut self.engines[engine];
-        engine.pinned.first(&self.clients).or_else(|| self.kinds[engine.kind].order.first(&self.clients))
+        let order = &mut self.kinds[engine.kind].order;
+        let Some(bound) = engine.pinned.first(&self.clients) else { return order.first(&self.clients) };
+        let higher = |free: &Entry| self.jobs[free.job].priority > self.jobs[bound.job].priority;
+        order.first(&self.clients).filter(higher).or(Some(bound))
     }
 
     /// Sends one batch of a part that has queued tasks to an engine that has room.

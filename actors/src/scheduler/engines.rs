@@ -1,6 +1,6 @@
 //! What is kept of an engine and its batches, and the lines in which free engines stand.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Time,
@@ -10,13 +10,15 @@ use super::{
     pending::{IndexSet, Span},
     slab::{Key, Slab},
 };
-use crate::task::{BatchId, EngineId};
+use crate::task::{BatchId, EngineId, Equipment};
 
 /// A connected engine.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) id: EngineId,
     pub(crate) kind: Key<Kind>,
+    /// What jobs may choose it by.
+    pub(crate) equipment: Arc<Equipment>,
     pub(crate) duty: Duty,
     /// The batches that it holds. It runs the first; the others wait.
     pub(crate) batches: VecDeque<Batch>,
@@ -55,10 +57,11 @@ pub(crate) enum Place {
 
 impl Engine {
     /// An engine without work, and with room for what it holds usually.
-    pub(crate) fn new(id: EngineId, kind: Key<Kind>, prefetch: usize) -> Self {
+    pub(crate) fn new(id: EngineId, kind: Key<Kind>, equipment: Arc<Equipment>, prefetch: usize) -> Self {
         Self {
             id,
             kind,
+            equipment,
             duty: Duty::Serving,
             batches: VecDeque::with_capacity(1 + prefetch),
             pinned: Order::default(),

@@ -159,13 +159,25 @@ impl Scheduler {
                 assert!(self.engines[engine].position(batch).is_some(), "batch {batch} is listed as waiting");
             }
             for (kind_key, kind) in self.kinds.iter() {
-                let able = kind.capability.satisfies(&class.requirement);
+                let able = kind.is_able(class);
                 assert_eq!(class.kinds.contains(&kind_key), able, "kinds of a class");
                 assert_eq!(kind.classes.contains(&class_key), able, "classes of a kind");
                 assert_eq!(kind.stealable.contains(&class_key), able && !class.waiting.is_empty(), "stealable classes");
             }
         }
+        assert_eq!(self.demands.len(), self.demand_keys.len(), "demands and their selections differ");
+        for (key, demand) in self.demands.iter() {
+            let classes = self.classes.iter().filter(|(_, class)| class.demand == Some(key)).count();
+            assert!(classes > 0 && classes == demand.classes, "classes of a demand");
+            for (_, engine) in self.engines.iter() {
+                let kind = &self.kinds[engine.kind];
+                let met = demand.selection.is_met_by(engine.id, &engine.equipment, &kind.capability.names);
+                assert_eq!(kind.meets.contains(&key), met, "engine {} and {:?}", engine.id, demand.selection);
+            }
+        }
         for (key, kind) in self.kinds.iter() {
+            let known = self.kind_keys.get(&(kind.capability.clone(), kind.meets.clone()));
+            assert_eq!(known, Some(&key), "a kind is not found");
             let engines = || self.engines.iter().filter(|(_, engine)| engine.kind == key);
             assert!(kind.engines > 0, "a kind without engines is kept");
             assert_eq!(engines().count(), kind.engines as usize, "engines of a kind");
@@ -195,6 +207,8 @@ impl Scheduler {
                     },
                 };
                 listed += orders.len();
+                let stranded = state.pin.is_none() && self.stranding(job.class).is_some();
+                assert!(!stranded || self.stranded.contains(&job.id), "job {} has no engine, and is not known for it", job.id);
                 for order in orders {
                     assert!(order.entries().any(|other| other == entry), "job {} part {part} is missing in an order", job.id);
                 }

@@ -122,7 +122,7 @@ pub(crate) mod tests {
         Job {
             id: JobId::from_u128(1),
             client: Slab::default().insert(Client::new(ClientKey(1))),
-            class: Slab::default().insert(Class::new(crate::scheduler::Requirement::Named { name: "a".into() })),
+            class: Slab::default().insert(Class::new(crate::scheduler::Requirement::Named { name: "a".into() }, None)),
             priority: 0,
             chunk: Chunk::Adaptive,
             intake: Intake::Open,

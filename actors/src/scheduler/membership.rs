@@ -5,6 +5,7 @@ use super::{
     core::{Pause, Scheduler, draining},
     engines::{Batch, Duty, Engine, Place, Reach, Retraction, Stage},
     job::Job,
+    matching::Kind,
     reports::Blame,
     slab::Key,
 };
@@ -25,7 +26,7 @@ impl Scheduler {
     #[cfg(test)]
     /// An engine is ready for work and has none. Its id must never have been used by another one.
     pub fn engine_joined(&mut self, now: Time, id: EngineId, capability: super::Capability) {
-        self.engine_rejoined(now, id, capability, &[]);
+        self.engine_rejoined(now, super::EngineSpec { id, capability, equipment: Default::default() }, &[]);
     }
 
     /// An engine is gone, and how. Its unfinished tasks are queued again, before all others of their jobs; those that it may have
@@ -60,7 +61,9 @@ impl Scheduler {
         if let Some(engine) = self.engines.remove(key) {
             (duty, completed) = (engine.duty, engine.completed);
             self.engine_keys.remove(&engine.id);
-            self.kinds[engine.kind].serving -= u32::from(duty == Duty::Serving);
+            if duty == Duty::Serving {
+                self.serve_no_longer(engine.kind);
+            }
             self.leave_kind(engine.kind);
             if !engine.pinned.is_empty() {
                 self.absent.insert(engine.id, engine.pinned);
@@ -101,8 +104,17 @@ impl Scheduler {
     pub(super) fn stop_serving(&mut self, key: Key<Engine>) {
         self.stand(key, Place::Away);
         let engine = &mut self.engines[key];
+        let kind = engine.kind;
         if std::mem::replace(&mut engine.duty, Duty::Draining) == Duty::Serving {
-            self.kinds[engine.kind].serving -= 1;
+            self.serve_no_longer(kind);
+        }
+    }
+
+    /// One engine of the kind takes no more tasks.
+    fn serve_no_longer(&mut self, kind: Key<Kind>) {
+        self.kinds[kind].serving -= 1;
+        if self.kinds[kind].serving == 0 {
+            self.strand_jobs_of(kind);
         }
     }
 

@@ -8,7 +8,8 @@
 //! * A **job** holds its tasks as intervals of indices ([`pending`]); a queued task costs a share of an interval, not a record.
 //!   A job has one *part* when it is load-balanced, and one for each engine when it is direct.
 //! * What jobs require is interned as **classes**, what engines can do as **kinds** ([`matching`]). Which kinds can run which
-//!   classes is worked out when a new class or kind appears, never when a task is dispatched.
+//!   classes is worked out when a new class or kind appears, never when a task is dispatched. Kinds tell engines apart by labels,
+//!   resources and ids as far as open jobs ask for these ([`demand`]).
 //! * Every kind has an **order** ([`order`]) of the parts that it can run and that have queued tasks: by priority, then by the engine
 //!   time that the client has used, then by submission. Every engine has a second one for what is bound to it.
 //! * A job that waits for tasks of others stands behind a **gate** ([`gate`]): in no order, until counts of ended tasks say so.
@@ -20,7 +21,7 @@
 //! # What operations cost
 //!
 //! Extending a job, a report of progress and a dispatch cost O(log) of the jobs and clients that wait, times the number of kinds
-//! that match (a handful: engines with equal abilities share one). Losing an engine costs its own batches. Only the first engine of a
+//! that match (a handful: engines with equal abilities share one, and open jobs that choose engines split it). Losing an engine costs its own batches. Only the first engine of a
 //! *new* kind costs a walk over the open jobs.
 
 mod actor;
@@ -29,6 +30,7 @@ mod batch_size;
 mod client;
 mod commands;
 mod core;
+mod demand;
 mod dependency;
 mod dispatch;
 mod engines;
@@ -68,7 +70,7 @@ pub use commands::{
 pub use core::Scheduler;
 pub use gate::{Known, Ticket};
 pub(crate) use reports::between;
-pub use requirement::{Capability, Requirement, WorkerMode};
+pub use requirement::{Capability, EngineSpec, Requirement, WorkerMode};
 pub use settings::Settings;
 pub(crate) use settings::TICK;
 pub use status::EngineStatus;

@@ -21,7 +21,7 @@ pub(crate) struct Entry {
 }
 
 /// Entries by priority, then by the engine time that their client has used, then by submission.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Order {
     levels: BTreeMap<Reverse<i32>, Level>,
     /// What the client that was served last had used. Who enters starts no lower.
@@ -29,7 +29,7 @@ pub(crate) struct Order {
 }
 
 /// One priority. Has at least one client.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Level {
     /// Clients by what they had used when they were last looked at. It only grows, so an outdated turn comes too early, is
     /// noticed when it is first, and moves back.
@@ -38,7 +38,7 @@ struct Level {
 }
 
 /// One client at one priority. Has at least one entry.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stand {
     /// Its value in `turns`.
     at: u64,

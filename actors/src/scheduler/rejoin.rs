@@ -3,7 +3,7 @@
 use std::{collections::HashSet, ops::Range};
 
 use super::{
-    Capability, Claim, Command, Time, Verdict,
+    Claim, Command, EngineSpec, Time, Verdict,
     core::Scheduler,
     engines::{Batch, Duty, Engine, Reach, Stage},
     job::Job,
@@ -12,7 +12,7 @@ use super::{
     pending::Span,
     slab::Key,
 };
-use crate::task::{BatchId, Cause, EngineId, Tries};
+use crate::task::{BatchId, Cause, Tries};
 
 /// How many batches an engine may bring beside those that it runs and that wait by rule. It may have ended some hundreds whose
 /// outcomes were not kept when a controller ended, each with a report that was not acknowledged; what it says beyond that is not
@@ -33,8 +33,9 @@ impl Scheduler {
     /// under this id, what it had is taken back first, without blame: what it does not claim never reached it.
     ///
     /// Returns a verdict for each claim. Nonsense is dropped.
-    pub fn engine_rejoined(&mut self, now: Time, id: EngineId, capability: Capability, claims: &[Claim]) -> Vec<Verdict> {
+    pub fn engine_rejoined(&mut self, now: Time, engine: EngineSpec, claims: &[Claim]) -> Vec<Verdict> {
         self.advance(now);
+        let (id, equipment) = (engine.id, engine.equipment.clone());
         let old = self.engine_keys.get(&id).copied().map(|key| self.unseat(key));
         let Unseated { batches, thieves, duty, completed } = old.unwrap_or_default();
         for batch in &batches {
@@ -42,8 +43,8 @@ impl Scheduler {
             let span = Span { first: batch.next(), count: batch.left(), ..batch.span };
             self.queue_again(batch.job, batch.part(), span);
         }
-        let kind = self.join_kind(capability);
-        let mut engine = Engine::new(id, kind, self.settings.prefetch);
+        let kind = self.join_kind(engine);
+        let mut engine = Engine::new(id, kind, equipment, self.settings.prefetch);
         engine.completed = completed;
         // What was queued for it while it was away.
         engine.pinned = self.absent.remove(&id).unwrap_or_default();

@@ -1,10 +1,10 @@
 //! What tasks need and what engines have.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::task::BundleHash;
+use crate::task::{BundleHash, EngineId, Equipment};
 
 /// What an engine needs to have to run the tasks of a job.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,17 @@ pub struct Capability {
     pub worker: WorkerMode,
     /// The named tasks that it offers.
     pub names: BTreeSet<String>,
+}
+
+/// An engine, as it comes.
+#[derive(Clone, Debug)]
+pub struct EngineSpec {
+    /// Its number.
+    pub id: EngineId,
+    /// What it can run.
+    pub capability: Capability,
+    /// What its node was started with. Shared by the engines of a node.
+    pub equipment: Arc<Equipment>,
 }
 
 impl Capability {

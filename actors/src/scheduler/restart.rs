@@ -34,6 +34,7 @@ impl Scheduler {
         for (job, ..) in ended {
             self.finish_if_done(job);
         }
+        self.strand_jobs();
         self.feed_all();
     }
 

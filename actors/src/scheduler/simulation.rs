@@ -8,13 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
 use crate::simulation::rng::Rng;
-use crate::task::{BatchId, BundleHash, Cause, Condition, End, EngineId, JobId, Quorum, Retries, TaskOptions, Tries};
+use crate::task::{
+    BatchId, BundleHash, Cause, Condition, End, EngineId, Equipment, JobId, Quorum, Retries, Selection, TaskOptions, Tries,
+};
 
 /// How many histories are tried. Enough to meet the rare races; takes a few seconds in a release build.
 const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
 
 /// How many steps a history has before it is brought to its end.
 const STEPS: u64 = 250;
+
+/// The most of the one resource that there is.
+const MEMORY_MAX: u64 = 3;
 
 /// How many rounds the end may take. Each does all that can be done.
 const ROUNDS_MAX: usize = 3_000;
@@ -80,6 +85,7 @@ enum Letter {
 
 struct EngineModel {
     capability: Capability,
+    equipment: Equipment,
     task_us: u64,
     draining: bool,
     /// On the way to it, and from it: in order, but late.
@@ -186,10 +192,12 @@ impl Cluster {
                 break;
             }
             self.now += 1_000;
-            // These two can run all that is asked for.
-            for able in [capability(0), capability(1)] {
-                if !self.engines.values().any(|engine| engine.capability == able && !engine.draining) {
-                    self.join_with(able);
+            // These can run all that is asked for.
+            for (able, site) in [(0, "a"), (0, "b"), (1, "a"), (1, "b")] {
+                let (able, equipment) = (capability(able), equipment(Some(site), MEMORY_MAX));
+                let is_able = |engine: &EngineModel| (&engine.capability, &engine.equipment) == (&able, &equipment);
+                if !self.engines.values().any(|engine| is_able(engine) && !engine.draining) {
+                    self.join_with(able, equipment);
                 }
             }
             self.hear();
@@ -207,6 +215,8 @@ impl Cluster {
         }
         assert_eq!(self.scheduler.status().clients, []);
         assert!(self.scheduler.class_keys.is_empty() && self.scheduler.jobs.len() == 0, "something is left");
+        let capabilities: std::collections::HashSet<_> = self.engines.values().map(|engine| &engine.capability).collect();
+        assert_eq!(self.scheduler.kinds.len(), capabilities.len(), "engines are told apart though no job asks for it");
         for engine in self.engines.keys().copied().collect::<Vec<_>>() {
             self.scheduler.engine_lost(Time(self.now), engine, "the end");
             self.obey_with(Some(engine));
@@ -242,7 +252,9 @@ impl Cluster {
         let failures = if self.rng.one_in(3) { self.rng.below(4) as u32 } else { 0 };
         let retries = Retries { failures, pause_us: self.rng.below(5_000) };
         let priority = self.rng.below(3) as i32;
-        let options = TaskOptions { priority, queue_timeout_us, after, retries, ..TaskOptions::default() };
+        let chooses = direct.is_none() && self.rng.one_in(3);
+        let selection = if chooses { self.selection(&requirement) } else { Selection::default() };
+        let options = TaskOptions { priority, queue_timeout_us, after, retries, selection, ..TaskOptions::default() };
         let spec = JobSpec {
             id,
             client: ClientKey(self.rng.below(3)),
@@ -254,6 +266,39 @@ impl Cluster {
         self.scheduler.open_job(spec).unwrap();
         self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false, options, released: false });
         self.extend_by(id);
+    }
+
+    /// Which engines may run a job's tasks: such as those at the end can, or certain ones, there or not.
+    fn selection(&mut self, requirement: &Requirement) -> Selection {
+        let mut selection = Selection::default();
+        if self.rng.one_in(3) {
+            let site = if self.rng.one_in(2) { "a" } else { "b" };
+            selection.labels.insert(("site".into(), site.into()));
+        }
+        if self.rng.one_in(3) {
+            selection.resources.insert("memory".into(), self.rng.below(MEMORY_MAX + 1));
+        }
+        if self.rng.one_in(6) && capability(0).satisfies(requirement) {
+            selection.tasks.insert("sum".into());
+        }
+        if self.rng.one_in(2) {
+            let ids = self.rng.below(4);
+            let ever = u64::from(self.engines_ever) + 2;
+            selection.engines = Some((0..ids).map(|_| EngineId(self.rng.below(ever) as u32)).collect());
+        }
+        selection
+    }
+
+    /// Whether a job names engines of which none will ever run it.
+    fn is_stranded(&self, job: &JobModel) -> bool {
+        let selection = &job.options.selection;
+        let takes = |id: &EngineId| {
+            self.engines.get(id).is_some_and(|engine| {
+                let able = engine.capability.satisfies(&job.requirement);
+                !engine.draining && able && selection.is_met_by(*id, &engine.equipment, &engine.capability.names)
+            })
+        };
+        selection.engines.as_ref().is_some_and(|engines| !engines.iter().any(takes))
     }
 
     /// Something to wait for: tasks of jobs that are here, have ended, or never were.
@@ -451,6 +496,8 @@ impl Cluster {
         assert!(model.released || model.options.after.is_empty(), "a task was sent that waits for others");
         assert!(!engine.draining, "a batch was sent to an engine that drains");
         assert!(engine.capability.satisfies(&model.requirement), "a batch was sent to an engine that cannot run it");
+        let meets = model.options.selection.is_met_by(id, &engine.equipment, &engine.capability.names);
+        assert!(meets, "a batch was sent to an engine that the job does not want");
         assert!(engine.known.len() <= self.settings.prefetch, "an engine got too many batches");
         let tasks = &model.tasks[held.first as usize..(held.first + held.count) as usize];
         let bytes: u64 = tasks.iter().map(|task| task.bytes).sum();
@@ -480,6 +527,7 @@ impl Cluster {
         lost: Option<EngineId>,
     ) {
         let hopeless = self.jobs[&job].options.after.iter().any(|condition| self.judged(condition).1);
+        let stranded = self.is_stranded(&self.jobs[&job]);
         let model = self.jobs.get_mut(&job).unwrap();
         let (first, count) = range;
         for index in first..first + count {
@@ -494,19 +542,24 @@ impl Cluster {
                     assert!(*losses == task.losses && *losses >= self.settings.poison_losses && engine == lost && count == 1);
                 }
                 Cause::UnmetDependency { .. } | Cause::ImpossibleDependency { .. } => {
-                    assert!(hopeless, "task {index} need not have failed");
+                    assert!(hopeless || stranded, "task {index} need not have failed");
                 }
                 Cause::QueueTimeout { .. } => {
                     let limit = model.options.queue_timeout_us.expect("a job with a timeout");
                     assert!(task.losses + task.failures == 0 && self.now >= task.submitted + limit, "task {index} had time left");
                 }
                 Cause::EngineLost { .. } | Cause::FunctionUnknown { .. } => {
-                    assert!(model.pins.is_some(), "task {index} is not bound")
+                    assert!(model.pins.is_some() || stranded, "task {index} is not bound")
                 }
                 other => panic!("task {index} ended with {other}"),
             }
         }
     }
+}
+
+fn equipment(site: Option<&str>, memory: u64) -> Equipment {
+    let labels = site.map(|site| ("site".to_string(), site.to_string()));
+    Equipment { labels: labels.into_iter().collect(), resources: [("memory".to_string(), memory)].into() }
 }
 
 fn capability(which: u64) -> Capability {

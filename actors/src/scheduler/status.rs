@@ -89,7 +89,7 @@ impl Scheduler {
         }
         let unmet = client.waits.keys().find(|class| self.serving(**class) == 0);
         if let Some(class) = unmet {
-            return Some(self.classes[*class].requirement.unmet());
+            return Some(self.unmet(&self.classes[*class]));
         }
         Some(
             if client.waits.is_empty() { "the engines that its tasks are bound to are busy" } else { "all engines are busy" }

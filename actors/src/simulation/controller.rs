@@ -9,7 +9,7 @@ use super::{
 };
 use crate::results::{Owner, Restored};
 use crate::scheduler::{
-    Capability, Claim, ClientKey, Command, Failure, Refused, Scheduler, Settings, Time, Verdict, WorkerMode,
+    Capability, Claim, ClientKey, Command, EngineSpec, Failure, Refused, Scheduler, Settings, Time, Verdict, WorkerMode,
     absences::Absences,
     ledger::{Admission, Ledger},
 };
@@ -284,7 +284,8 @@ impl Controller {
         for (place, &engine) in (0..).zip(&ids) {
             self.seats.insert(engine, Seat { link: caller.link, place, life: caller.owner.clone() });
             let claims: Vec<Claim> = batches.iter().filter(|held| held.place == place).map(claim).collect();
-            let verdicts = self.core.engine_rejoined(self.now, engine, capability.clone(), &claims);
+            let spec = EngineSpec { id: engine, capability: capability.clone(), equipment: Default::default() };
+            let verdicts = self.core.engine_rejoined(self.now, spec, &claims);
             for (claim, verdict) in claims.into_iter().zip(verdicts) {
                 self.note(Note::Judged { engine, claim, verdict });
                 if let Verdict::Kept { from } = verdict {

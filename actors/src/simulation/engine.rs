@@ -79,6 +79,7 @@ impl Node {
             thread_bundle: None,
             tasks: vec!["sum".into()],
             labels: Default::default(),
+            resources: Default::default(),
             rank: None,
             before: (!before.ids.is_empty()).then_some(before),
         };

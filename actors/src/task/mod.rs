@@ -8,6 +8,7 @@ mod outcome;
 mod packed;
 mod ranges;
 mod record;
+mod selection;
 
 pub use ids::{BatchId, BlobHash, BundleHash, EngineId, IdError, JobId, MessageId};
 pub use news::OutputStream;
@@ -18,3 +19,5 @@ pub(crate) use packed::item_of;
 pub use packed::{Packed, PackedBuilder};
 pub(crate) use ranges::Ranges;
 pub use record::{TaskFilter, TaskRecord, TaskState};
+pub(crate) use selection::engines_shown;
+pub use selection::{Equipment, Selection};

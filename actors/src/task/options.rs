@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::JobId;
+use super::{JobId, Selection};
 
 /// What all tasks of a job have in common, by choice of the client. On disk and on the wire as a part of the job's header: what is
 /// added here is taken over when tasks are submitted again, and missing in headers from before.
@@ -21,6 +21,8 @@ pub struct TaskOptions {
     pub retries: Retries,
     /// How many engines may be lost with a task until it is held to be the reason; `None`: as many as usual.
     pub losses_max: Option<u32>,
+    /// Which engines may run them.
+    pub selection: Selection,
 }
 
 /// How often, and when, a task is tried again that has failed.

@@ -104,7 +104,8 @@ pub enum Cause {
         /// Which, and why.
         detail: String,
     },
-    /// It was to run after other tasks, and these have ended otherwise than it was to be.
+    /// It was to run after other tasks, and these have ended otherwise than it was to be; or on certain engines, and these do not have
+    /// what it requires.
     UnmetDependency {
         /// Which, and how.
         detail: String,

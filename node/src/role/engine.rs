@@ -29,15 +29,24 @@ pub(crate) struct EnginePlan {
     engines: EngineCount,
     worker: WorkerKind,
     labels: BTreeMap<String, String>,
+    resources: BTreeMap<String, u64>,
     connect_timeout: Duration,
 }
 
 impl EnginePlan {
     /// A plan from settings.
     pub(crate) fn new(profile: Profile, connection: PathBuf, settings: EngineSettings) -> Self {
-        let EngineSettings { engines, worker, labels, connect_timeout } = settings;
+        let EngineSettings { engines, worker, labels, resources, connect_timeout } = settings;
         let Setting { value: engines, .. } = engines;
-        Self { profile, connection, engines, worker: worker.value, labels: labels.value, connect_timeout: connect_timeout.value }
+        Self {
+            profile,
+            connection,
+            engines,
+            worker: worker.value,
+            labels: labels.value,
+            resources: resources.value,
+            connect_timeout: connect_timeout.value,
+        }
     }
 
     /// Starts it. Returns when the controller has registered its engines.
@@ -49,6 +58,7 @@ impl EnginePlan {
         config.engines = self.engines.get();
         config.worker = self.worker;
         config.labels = self.labels.clone();
+        config.resources = self.resources.clone();
         config.rank = engineroom::launcher_rank()?;
         config.connect_timeout = self.connect_timeout.saturating_sub(began.elapsed()).max(LOOK_INTERVAL);
         let node = EngineNode::start(config)?;

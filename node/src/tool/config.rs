@@ -1,5 +1,7 @@
 //! `engineroom config`.
 
+use std::{collections::BTreeMap, fmt};
+
 use clap::{ArgMatches, Args};
 
 use crate::{
@@ -27,6 +29,7 @@ comes first, then the environment, then config.toml of the profile, then the def
   engines = 8
   worker = \"process\"
   labels = { gpu = \"a100\" }
+  resources = { memory_gb = 16 }
   connect_timeout_s = 60
 
   [log]
@@ -59,8 +62,7 @@ impl ConfigArgs {
         let log = settings.log(&self.log)?;
         let advertise =
             controller.advertise.value.map_or_else(|| "(the address it listens on)".to_owned(), |host| host.to_string());
-        let labels: Vec<String> = engine.labels.value.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let labels = if labels.is_empty() { "(none)".to_owned() } else { labels.join(", ") };
+        let (labels, resources) = (listed(&engine.labels.value), listed(&engine.resources.value));
         let lines = [
             ("controller.listen", controller.listen.value.to_string(), controller.listen.source),
             ("controller.advertise", advertise, controller.advertise.source),
@@ -76,12 +78,18 @@ impl ConfigArgs {
             ("engine.engines", engine.engines.value.to_string(), engine.engines.source),
             ("engine.worker", engine.worker.value.to_string(), engine.worker.source),
             ("engine.labels", labels, engine.labels.source),
+            ("engine.resources", resources, engine.resources.source),
             ("engine.connect_timeout_s", engine.connect_timeout.value.as_secs().to_string(), engine.connect_timeout.source),
             ("log.level", log.value, log.source),
         ];
         say(&format!("profile {} ({})\n{}", profile.name(), profile.dir().display(), shown(&lines)));
         Ok(())
     }
+}
+
+fn listed<V: fmt::Display>(pairs: &BTreeMap<String, V>) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { "(none)".to_owned() } else { pairs.join(", ") }
 }
 
 fn shown(lines: &[(&str, String, Source)]) -> String {

@@ -116,6 +116,9 @@ fn engine_args(profile: &Profile, settings: &EngineSettings, level: &str) -> Vec
     for (key, value) in &settings.labels.value {
         args.extend(["--label".into(), format!("{key}={value}").into()]);
     }
+    for (name, amount) in &settings.resources.value {
+        args.extend(["--resource".into(), format!("{name}={amount}").into()]);
+    }
     args
 }
 
@@ -147,7 +150,11 @@ mod tests {
     fn background_processes_are_given_what_is_in_force() {
         let place = tempfile::tempdir().unwrap();
         let profile = Profile::resolve(Some("lab"), Some(place.path())).unwrap();
-        std::fs::write(profile.config_file(), "[engine]\nworker = \"thread\"\nlabels = { site = \"x\" }\n").unwrap();
+        std::fs::write(
+            profile.config_file(),
+            "[engine]\nworker = \"thread\"\nlabels = { site = \"x\" }\nresources = { gpu = 1 }\n",
+        )
+        .unwrap();
         let (controller, engine) = settings("start -n 4 --listen 127.0.0.1:0 --advertise head --connect-timeout 600", &profile);
         let dir = place.path().display().to_string();
         let shown =
@@ -159,7 +166,7 @@ mod tests {
         assert_eq!(
             shown(engine_args(&profile, &engine, "warn")),
             "engine --background --profile lab --profile-dir DIR --log-level warn --connection DIR/security/engine.json \
-             --engines 4 --worker thread --connect-timeout 20 --label site=x"
+             --engines 4 --worker thread --connect-timeout 20 --label site=x --resource gpu=1"
         );
     }
 

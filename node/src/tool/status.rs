@@ -64,7 +64,7 @@ fn shown(status: &ClusterStatus) -> String {
     );
     text.push_str(&format!("{}\n", count(status.engines.len() as u64, "engine")));
     if !status.engines.is_empty() {
-        let head = ["id", "node", "state", "running", "waiting", "completed", "address", "labels"];
+        let head = ["id", "node", "state", "running", "waiting", "completed", "address", "labels", "resources"];
         text.push_str(&table(&head, status.engines.iter().map(engine_row).collect()));
     }
     text.push_str(&format!("\n{}\n", count(status.clients.len() as u64, "client")));
@@ -88,6 +88,7 @@ fn engine_row(engine: &EngineStatus) -> Vec<String> {
     let rank = engine.info.rank.map(|rank| format!("rank={rank}"));
     let labels = engine.info.labels.iter().map(|(key, value)| format!("{key}={value}"));
     let labels: Vec<String> = rank.into_iter().chain(labels).collect();
+    let resources: Vec<String> = engine.info.resources.iter().map(|(name, amount)| format!("{name}={amount}")).collect();
     vec![
         engine.info.id.to_string(),
         engine.info.node.clone(),
@@ -97,6 +98,7 @@ fn engine_row(engine: &EngineStatus) -> Vec<String> {
         engine.completed.to_string(),
         engine.address.clone(),
         labels.join(","),
+        resources.join(","),
     ]
 }
 
@@ -160,7 +162,7 @@ mod tests {
         let text = r#"{
             "cluster": "lab", "version": "0.1.0", "uptime_ms": 3725000, "jobs": 1, "result_bytes": 2048,
             "engines": [
-                {"id": 0, "node": "alpha", "labels": {"gpu": "a100", "rack": "3"}, "state": "busy", "tasks": 5, "completed": 12, "address": "127.0.0.1:4"},
+                {"id": 0, "node": "alpha", "labels": {"gpu": "a100", "rack": "3"}, "resources": {"memory_gb": 16}, "state": "busy", "tasks": 5, "completed": 12, "address": "127.0.0.1:4"},
                 {"id": 11, "node": "b", "labels": {}, "state": "idle", "tasks": 0, "completed": 0, "address": "127.0.0.1:5"}
             ],
             "clients": [{"name": "client", "address": null, "jobs": 1, "queued": 999, "running": 5, "waiting": "all engines are busy"}]
@@ -174,8 +176,8 @@ mod tests {
 cluster lab, version 0.1.0, up 1 h 2 min; 1 job held, 2.0 KiB of results
 
 2 engines
-  id  node   state  running  waiting  completed  address      labels
-  0   alpha  busy   1        4        12         127.0.0.1:4  gpu=a100,rack=3
+  id  node   state  running  waiting  completed  address      labels           resources
+  0   alpha  busy   1        4        12         127.0.0.1:4  gpu=a100,rack=3  memory_gb=16
   11  b      idle   0        0        0          127.0.0.1:5
 
 1 client

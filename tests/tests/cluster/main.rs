@@ -20,6 +20,7 @@ mod namespace;
 mod network;
 mod news;
 mod parity;
+mod placement;
 mod programs;
 mod records;
 mod restart;

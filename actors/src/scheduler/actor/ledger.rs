@@ -35,6 +35,10 @@ const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 /// is looked at when one of its tasks has ended.
 const DEPENDENCIES_MAX: usize = 1024;
 
+/// How many labels, resources, named tasks and engines a job may choose its engines by. The controller matches each against each
+/// engine, once.
+const SELECTION_MAX: usize = 1000;
+
 /// All open jobs, and what finished lately.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -298,6 +302,7 @@ impl Ledger {
     ) -> Result<KeepRun, SubmitRefusal> {
         check_texts(&header)?;
         check_dependencies(id, &header)?;
+        check_selection(&header)?;
         if run.first != 0 {
             return Err(out_of_order(run.first, 0));
         }
@@ -408,7 +413,8 @@ fn check_texts(header: &JobHeader) -> Result<(), SubmitRefusal> {
         FunctionRef::Offset { .. } => 0,
         FunctionRef::Named { name } => name.len(),
     };
-    let bytes = reference + header.function.name.len() + header.target.len();
+    let selection = header.options.selection.text_bytes();
+    let bytes = reference + header.function.name.len() + header.target.len() + selection;
     if bytes > HEADER_TEXT_BYTES_MAX {
         return Err(invalid(format!("its names have {bytes} bytes, and {HEADER_TEXT_BYTES_MAX} is the limit")));
     }
@@ -425,6 +431,15 @@ fn check_dependencies(id: JobId, header: &JobHeader) -> Result<(), SubmitRefusal
     }
     if header.options.named_jobs().any(|job| job == id) {
         return Err(invalid(format!("job {id} is to wait for itself")));
+    }
+    Ok(())
+}
+
+fn check_selection(header: &JobHeader) -> Result<(), SubmitRefusal> {
+    let count = header.options.selection.len();
+    if count > SELECTION_MAX {
+        let text = format!("it names {count} engines, labels and resources, and {SELECTION_MAX} is the limit: choose by a label");
+        return Err(invalid(text));
     }
     Ok(())
 }

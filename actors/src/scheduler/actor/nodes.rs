@@ -1,6 +1,6 @@
 //! What engine nodes tell the scheduler.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use actix::{AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
@@ -12,9 +12,9 @@ use engineroom_runtime::{
 use super::SchedulerActor;
 use crate::engine::EngineActor;
 use crate::results::{PassNews, RecordRun, Settle, part};
-use crate::scheduler::{Capability, Claim, Failure, Refused, Verdict, WorkerMode, between};
+use crate::scheduler::{Capability, Claim, EngineSpec, Failure, Refused, Verdict, WorkerMode, between};
 use crate::status::EngineInfo;
-use crate::task::{Cause, EngineId, JobId};
+use crate::task::{Cause, EngineId, Equipment, JobId};
 use crate::wire::{Before, Draining, HeldBatch, Register, Registered, Report, Retracted, Run, RunBody, TaskNews, engine_actor};
 
 /// How many engines one node may register.
@@ -109,18 +109,21 @@ impl SchedulerActor {
             Some(bundle) => WorkerMode::Thread { bundle },
         };
         let capability = Capability { target: register.target, worker, names: register.tasks.into_iter().collect() };
+        let equipment = Arc::new(Equipment { labels: register.labels, resources: register.resources });
         let now = self.now();
         let node = format!("{}@{}", from.peer().name.name(), register.place);
         let mut kept = Vec::new();
         for (place, id) in (0..).zip(&ids) {
             let id = *id;
-            let info = EngineInfo { id, node: node.clone(), labels: register.labels.clone(), rank: register.rank };
+            let Equipment { labels, resources } = (*equipment).clone();
+            let info = EngineInfo { id, node: node.clone(), labels, resources, rank: register.rank };
             let remote = RemoteAddr::<EngineActor>::new(from.clone(), engine_actor(place));
             let (ended, link, own) = (remote.monitor(), from.id(), context.address());
             actix_rt::spawn(async move { own.do_send(EngineEnded { engine: id, link, reason: ended.await.to_string() }) });
             self.seats.insert(id, Seat { info, remote, draining: false });
             let claims: Vec<Claim> = batches.iter().filter(|held| held.place == place).map(claim).collect();
-            let verdicts = self.core.engine_rejoined(now, id, capability.clone(), &claims);
+            let spec = EngineSpec { id, capability: capability.clone(), equipment: equipment.clone() };
+            let verdicts = self.core.engine_rejoined(now, spec, &claims);
             kept.extend(claims.iter().zip(verdicts).filter_map(|(claim, verdict)| match verdict {
                 Verdict::Kept { from } => Some((claim.batch, from)),
                 Verdict::Dropped => None,

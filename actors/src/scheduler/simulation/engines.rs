@@ -6,18 +6,21 @@ impl Cluster {
     pub(super) fn join(&mut self) {
         if self.engines.len() < 8 {
             let which = self.rng.below(6);
-            self.join_with(capability(which));
+            let site = [None, Some("a"), Some("b")][self.rng.below(3) as usize];
+            let memory = self.rng.below(MEMORY_MAX + 1);
+            self.join_with(capability(which), equipment(site, memory));
         }
     }
 
-    pub(super) fn join_with(&mut self, capability: Capability) {
+    pub(super) fn join_with(&mut self, capability: Capability, equipment: Equipment) {
         self.engines_ever += 1;
         let id = EngineId(self.engines_ever);
         let task_us = [1, 100, 2_000, 50_000][self.rng.below(4) as usize];
         let (inbox, outbox, held, known, asked) = Default::default();
-        let model = EngineModel { capability: capability.clone(), task_us, draining: false, inbox, outbox, held, known, asked };
+        let spec = EngineSpec { id, capability: capability.clone(), equipment: equipment.clone().into() };
+        let model = EngineModel { capability, equipment, task_us, draining: false, inbox, outbox, held, known, asked };
         self.engines.insert(id, model);
-        self.scheduler.engine_joined(Time(self.now), id, capability);
+        self.scheduler.engine_rejoined(Time(self.now), spec, &[]);
         self.obey();
     }
 
@@ -69,8 +72,9 @@ impl Cluster {
         let kept: Vec<Verdict> = claims.iter().map(|claim| Verdict::Kept { from: claim.first }).collect();
         engine.outbox.extend(unsaid);
         let (capability, now) = (engine.capability.clone(), Time(self.now));
+        let spec = EngineSpec { id, capability, equipment: engine.equipment.clone().into() };
         claims.extend(self.garbage_claim(&claims));
-        let verdicts = self.scheduler.engine_rejoined(now, id, capability, &claims);
+        let verdicts = self.scheduler.engine_rejoined(now, spec, &claims);
         assert_eq!(verdicts[..kept.len()], kept, "{claims:?}");
         assert!(verdicts[kept.len()..].iter().all(|verdict| *verdict == Verdict::Dropped), "nonsense counted: {claims:?}");
     }

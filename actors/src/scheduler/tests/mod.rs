@@ -5,6 +5,7 @@ mod direct;
 mod losses;
 mod model;
 mod order;
+mod placement;
 mod restart;
 mod retries;
 mod stealing;
@@ -122,6 +123,11 @@ pub(super) fn number(job: JobId) -> u128 {
 
 pub(super) fn process() -> Capability {
     Capability { target: "x86_64-unknown-linux-gnu".into(), worker: WorkerMode::Process, names: Default::default() }
+}
+
+/// An engine without labels and resources.
+pub(super) fn plain_engine(engine: u32) -> EngineSpec {
+    EngineSpec { id: EngineId(engine), capability: process(), equipment: Default::default() }
 }
 
 /// A balanced job of client 1 that any [`process`] can run.

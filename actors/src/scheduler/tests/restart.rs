@@ -40,7 +40,7 @@ impl Rig {
 
     /// An engine comes back. Says for each claim from where on it is kept.
     fn rejoin(&mut self, engine: u32, claims: &[Claim]) -> Vec<Option<u32>> {
-        let verdicts = self.scheduler.engine_rejoined(Time(self.now), EngineId(engine), process(), claims);
+        let verdicts = self.scheduler.engine_rejoined(Time(self.now), super::plain_engine(engine), claims);
         self.scheduler.check_invariants();
         let from = |verdict| match verdict {
             Verdict::Kept { from } => Some(from),

@@ -11,6 +11,7 @@ mod lazy;
 mod misuse;
 mod namespace;
 mod news;
+mod placement;
 mod schedule;
 mod service;
 mod shared;
@@ -89,6 +90,9 @@ fn run(options: &Options) -> Result<()> {
         "conditions" => schedule::conditions(options),
         "in-time" => schedule::in_time(options),
         "retries" => schedule::retries(options),
+        "placed" => placement::placed(options),
+        "placed-at" => placement::placed_at(options),
+        "placed-in-vain" => placement::placed_in_vain(options),
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),
