@@ -3,7 +3,8 @@
 use super::{async_result::AsyncResult, runs_of};
 use crate::task::{Condition, End, JobId, MessageId, Quorum};
 
-/// Tasks that others wait for, and how they must end: see [`LoadBalancedView::after`](crate::LoadBalancedView::after). Made from
+/// Tasks that others wait for, and how they must end: see [`LoadBalancedView::after`](crate::LoadBalancedView::after) and
+/// [`follow`](crate::LoadBalancedView::follow). Made from
 /// results, message ids or job ids; a job id stands for all tasks of the job, once it is closed.
 ///
 /// By default all of the tasks must succeed.

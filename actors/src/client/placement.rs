@@ -1,6 +1,6 @@
 //! On which engines a load-balanced view's tasks may run.
 
-use super::{engine_set::Engines, view::LoadBalancedView};
+use super::{dependency::Dependency, engine_set::Engines, view::LoadBalancedView};
 use crate::code::TaskName;
 
 /// # Where tasks may run
@@ -70,5 +70,29 @@ impl LoadBalancedView {
         self.with(|options| {
             options.tasks.selection.tasks.insert(name.as_str().to_owned());
         })
+    }
+
+    /// As [`after`](Self::after); and tasks run only on engines on which those others ran, and find there what they have left in the
+    /// [namespace](crate::TaskContext::namespace): on the one that ran all of them, or, with [`any`](Dependency::any), on those that ran
+    /// one of them and ended as they were to, of which the first 1,000 count.
+    ///
+    /// ```no_run
+    /// # use engineroom::{TaskContext, prelude::*};
+    /// # let client = Client::connect(Profile::default())?;
+    /// # let view = client.load_balanced_view();
+    /// let build = |nodes: u64| TaskContext::current().is_some_and(|task| task.namespace().set("nodes", nodes).is_ok());
+    /// let count = |(): ()| TaskContext::current().and_then(|task| task.namespace().get::<u64>("nodes").ok().map(|nodes| *nodes));
+    /// let built = view.apply(build, 100);
+    /// let nodes = view.follow(&built).apply(count, ()); // 100, where that is
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    ///
+    /// Where the others ran is looked up when they have ended, however long ago that was, and stays as it is when the controller is
+    /// restarted. Tasks fail at once with [`Cause::ImpossibleDependency`](crate::Cause::ImpossibleDependency) if there is no such
+    /// engine: no one ran all of them, or those that did have left. They fail with [`Cause::EngineLost`](crate::Cause::EngineLost) when
+    /// the last of the engines leaves later.
+    pub fn follow(&self, tasks: impl Into<Dependency>) -> Self {
+        let Dependency(condition) = tasks.into();
+        self.with(|options| options.tasks.follow.push(condition))
     }
 }

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 
 use self::disk::Disk;
 use super::{
-    CountTasks, EndLink, KeepRun, Kept, MemoryLimits, NoteEngines, NoteReleased, PassNews, RecordLosses, RecordRun, Settle,
-    Store, StoreStatus, SubscribeOwner,
+    CountTasks, EndLink, KeepRun, Kept, LocateTasks, MemoryLimits, NoteEngines, NoteReleased, PassNews, RecordLosses, RecordRun,
+    Settle, Store, StoreStatus, SubscribeOwner,
     awaiting::{Awaiting, Next},
     backend::{Answer, Done, Page, Question, Write},
     memory::Memory,
@@ -21,7 +21,7 @@ use super::{
     port::FromStore,
     subscription::{Key, OfJob, Subscription, Subscriptions},
 };
-use crate::scheduler::Known;
+use crate::scheduler::{Known, Located};
 use crate::task::JobId;
 use crate::wire::{FetchedTasks, JobCounts, Run, StoreRefusal, TaskPage};
 
@@ -73,6 +73,7 @@ enum Asker {
     Awaits(u64),
     Tasks(Reply<Result<FetchedTasks, StoreRefusal>>),
     Records(Reply<Result<TaskPage, StoreRefusal>>),
+    Locates(oneshot::Sender<Located>),
 }
 
 impl ResultStore {
@@ -180,6 +181,7 @@ impl ResultStore {
             }
             (Asker::Tasks(reply), Answer::Tasks(tasks)) => reply.send(&tasks),
             (Asker::Records(reply), Answer::Records(records)) => reply.send(&records),
+            (Asker::Locates(reply), Answer::Whereabouts(located)) => drop(reply.send(located)),
             _ => {}
         }
     }
@@ -349,8 +351,16 @@ impl Handler<NoteEngines> for ResultStore {
 impl Handler<NoteReleased> for ResultStore {
     type Result = ();
 
-    fn handle(&mut self, NoteReleased { job }: NoteReleased, _: &mut Context<Self>) {
-        self.write_only(Write::Released { job });
+    fn handle(&mut self, NoteReleased { job, engines }: NoteReleased, _: &mut Context<Self>) {
+        self.write_only(Write::Released { job, engines });
+    }
+}
+
+impl Handler<LocateTasks> for ResultStore {
+    type Result = ();
+
+    fn handle(&mut self, LocateTasks { question, owner, reply }: LocateTasks, context: &mut Context<Self>) {
+        self.ask(Question::Whereabouts { viewer: owner.into(), question }, Asker::Locates(reply), context);
     }
 }
 

@@ -1,11 +1,11 @@
 //! What the actor wants of whatever keeps its results, in memory or on disk.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{KeepRun, NoteEngines};
-use crate::scheduler::Known;
+use crate::scheduler::{Known, Located, Whereabouts};
 use crate::status::StatusCounts;
-use crate::task::JobId;
+use crate::task::{EngineId, JobId};
 use crate::wire::{FetchTasks, FetchedTasks, JobCounts, QueryTasks, Run, StoreRefusal, TaskPage};
 
 /// Who asks: the name in its certificate, and whether that makes it an admin, who may see what belongs to others.
@@ -46,6 +46,8 @@ pub(super) enum Write {
     /// The job waits for no other tasks any more.
     Released {
         job: JobId,
+        /// The only engines that it may run on since, if it follows others.
+        engines: Option<BTreeSet<EngineId>>,
     },
     /// What is known of these tasks, after everything that was to be kept before?
     Count {
@@ -143,6 +145,10 @@ pub(super) enum Question {
         viewer: Viewer,
         query: Box<QueryTasks>,
     },
+    Whereabouts {
+        viewer: Viewer,
+        question: Whereabouts,
+    },
 }
 
 /// What there is to a [`Question`].
@@ -154,6 +160,7 @@ pub(super) enum Answer {
     FirstPending(FirstPending),
     Tasks(Result<FetchedTasks, StoreRefusal>),
     Records(Result<TaskPage, StoreRefusal>),
+    Whereabouts(Located),
 }
 
 /// Some of the runs that were asked for.

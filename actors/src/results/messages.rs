@@ -1,12 +1,12 @@
 //! What a controller's other actors tell a result store.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use actix::Message;
 use engineroom_runtime::{actor::Reply, net::link::Link, proto::handshake::Incarnation};
 use tokio::sync::oneshot;
 
-use crate::scheduler::Known;
+use crate::scheduler::{Known, Located, Whereabouts};
 use crate::task::{EngineId, JobId, News, Packed};
 use crate::wire::{JobHeader, Run};
 
@@ -88,6 +88,18 @@ pub(crate) struct RecordLosses {
 #[rtype(result = "()")]
 pub(crate) struct NoteReleased {
     pub job: JobId,
+    /// The only engines that it may run on since, if it follows others.
+    pub engines: Option<BTreeSet<EngineId>>,
+}
+
+/// Where did these tasks run? Everything that is to count is kept. Nowhere if this store does not know the job, or that is another
+/// owner's.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct LocateTasks {
+    pub question: Whereabouts,
+    pub owner: Arc<str>,
+    pub reply: oneshot::Sender<Located>,
 }
 
 /// What is known of these tasks after everything that this store was told before? `None` if it does not know the job, or that is

@@ -33,8 +33,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) use actor::ResultStore;
 pub(crate) use memory::MemoryLimits;
 pub(crate) use messages::{
-    CountTasks, EndLink, KeepRun, Kept, NoteEngines, NoteReleased, Owner, PassNews, RecordLosses, RecordRun, Settle, StoreStatus,
-    SubscribeOwner,
+    CountTasks, EndLink, KeepRun, Kept, LocateTasks, NoteEngines, NoteReleased, Owner, PassNews, RecordLosses, RecordRun, Settle,
+    StoreStatus, SubscribeOwner,
 };
 pub(crate) use restored::{PendingTasks, Restored, RestoredEnd, RestoredJob};
 pub use retention::Retention;

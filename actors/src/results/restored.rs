@@ -1,5 +1,7 @@
 //! What a controller that starts finds in its store.
 
+use std::collections::BTreeSet;
+
 use super::Owner;
 use crate::task::{EngineId, JobId, Packed};
 use crate::wire::JobHeader;
@@ -43,6 +45,8 @@ pub(crate) struct RestoredJob {
     pub closed: bool,
     /// Whether it waits for no other tasks any more.
     pub released: bool,
+    /// The only engines that it may run on since, if it follows others.
+    pub engines: Option<BTreeSet<EngineId>>,
     /// For how many microseconds tasks up to an index, exclusively, have been waiting; ascending. Of jobs with a queue timeout only.
     pub waited: Vec<(u32, u64)>,
     /// The tasks without an outcome, ascending; neighbours have different losses.

@@ -8,8 +8,8 @@ use super::{
     sqlite::Direct,
     testing::{JOB, Keeps, aborted, ada, close, header, keep, packed, ran},
 };
-use crate::scheduler::Known;
-use crate::task::{Cause, JobId, PackedBuilder};
+use crate::scheduler::{Known, Located, Whereabouts};
+use crate::task::{Cause, End, EngineId, JobId, PackedBuilder};
 use crate::wire::{JobCounts, Run, RunBody, StoreRefusal};
 
 impl Keeps for Memory {
@@ -302,5 +302,37 @@ fn tasks_are_counted_for_those_that_wait_for_them() {
         store.apply(purge(&[(JOB, 0, 2)]));
         let dropped = Known { submitted: 10, ended: true, succeeded: 1, failed: 0, dropped: 2 };
         assert_eq!(store.apply(count("ada", 0, 3)), Some(Done::Counted(Some(dropped))), "the outcomes of two are gone");
+    });
+}
+
+#[test]
+fn where_tasks_ran_is_known_by_how_they_ended() {
+    let located = |store: &mut dyn Keeps, viewer: &str, (first, count), end| {
+        let question = Whereabouts { of: JOB, first, count, end, most: 2 };
+        let answer = store.answer(Question::Whereabouts { viewer: viewer.to_owned().into(), question });
+        let Answer::Whereabouts(Located { engines, nowhere }) = answer else { panic!("another answer") };
+        (engines.iter().map(|engine| engine.0).collect::<Vec<_>>(), nowhere)
+    };
+    both(|store| {
+        store.apply(keep(JOB, 0, 20));
+        store.record(JOB, ran(0, 4, &[1]));
+        store.record(JOB, Run { engine: Some(EngineId(5)), ..ran(4, 4, &[0, 1, 2, 3]) });
+        store.record(JOB, aborted(8, 2));
+        for (tasks, end, expected) in [
+            ((0, u32::MAX), End::Succeeded, (vec![3], 0)),
+            ((0, u32::MAX), End::Either, (vec![3, 5], 0)),
+            ((2, 8), End::Failed, (vec![5], 2)),
+            ((1, 1), End::Failed, (vec![3], 0)),
+            ((1, 1), End::Succeeded, (vec![], 0)),
+            ((9, 1), End::Either, (vec![], 1)),
+            ((15, 9), End::Either, (vec![], 0)),
+        ] {
+            assert_eq!(located(store, "ada", tasks, end), expected, "{tasks:?} {end:?}");
+        }
+        assert_eq!(located(store, "eve", (0, 4), End::Either), (vec![], 0), "another owner's");
+        store.record(JOB, ran(10, 10, &[]));
+        store.apply(close(JOB, 20));
+        store.apply(purge(&[(JOB, 0, 3)]));
+        assert_eq!(located(store, "ada", (0, 4), End::Succeeded), (vec![3], 3), "it is forgotten where these ran");
     });
 }

@@ -157,7 +157,8 @@ impl SchedulerActor {
                 }
                 Command::Count { ticket, of, first, count } => self.count_tasks(ticket, of, (first, count), context),
                 Command::Confirm { ticket } => self.confirm(ticket, context),
-                Command::Released { job } => self.store(job).do_send(NoteReleased { job }),
+                Command::Locate { ticket, question } => self.locate_tasks(ticket, question, context),
+                Command::Released { job, engines } => self.store(job).do_send(NoteReleased { job, engines }),
                 Command::Finished { job } => self.finish(job),
             }
         }

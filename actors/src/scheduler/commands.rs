@@ -1,10 +1,10 @@
 //! What goes into the scheduler and what comes out of it.
 
-use std::num::NonZeroU32;
+use std::{collections::BTreeSet, num::NonZeroU32};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Requirement, gate::Ticket};
+use super::{Requirement, follow::Whereabouts, gate::Ticket};
 use crate::task::{BatchId, Cause, EngineId, JobId, TaskOptions, Tries};
 
 /// A point in time: microseconds since an arbitrary start, from a clock that never goes back.
@@ -148,10 +148,19 @@ pub enum Command {
         /// What to say it of.
         ticket: Ticket,
     },
+    /// Find out where tasks of job `of` ran; [`located`](super::Scheduler::located) takes the answer.
+    Locate {
+        /// What to answer to.
+        ticket: Ticket,
+        /// Which tasks, and how many engines are of interest.
+        question: Whereabouts,
+    },
     /// Remember that `job` waits for no other tasks any more, whatever becomes of these.
     Released {
         /// The job.
         job: JobId,
+        /// The only engines that it may run on from now on, if it follows others.
+        engines: Option<BTreeSet<EngineId>>,
     },
     /// `job` is closed and all its tasks have ended. The scheduler has forgotten it.
     Finished {
@@ -328,6 +337,8 @@ pub struct Past {
     pub closed: bool,
     /// Whether it waits for no other tasks any more.
     pub released: bool,
+    /// The engines that it is bound to since, if it follows others.
+    pub engines: Option<BTreeSet<EngineId>>,
     /// For how many microseconds tasks up to an index, exclusively, have been waiting; ascending. Needed with a queue timeout only.
     pub waited: Vec<(u32, u64)>,
 }

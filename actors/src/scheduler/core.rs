@@ -3,15 +3,15 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
-    CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Placement, Requirement, Settings, Time,
-    UnknownJob, Weight, WorkerMode,
+    CancelCounts, Capability, ClientKey, Command, ExtendError, JobSpec, OpenError, Requirement, Settings, Time, UnknownJob,
+    Weight, WorkerMode,
     ascending::Ascending,
     batch_size::{Load, Pace},
     client::Client,
     demand::Demand,
     engines::{Duty, Engine},
     gate::Gate,
-    job::{Intake, Job, Part, TASKS_MAX},
+    job::{Intake, Job, parts},
     matching::{Class, Kind},
     order::Order,
     pending::Span,
@@ -116,10 +116,10 @@ impl Scheduler {
     /// # Errors
     /// When the id is in use, or a bound of [`Settings`] is reached.
     pub fn open_job(&mut self, spec: JobSpec) -> Result<(), OpenError> {
-        let after = spec.options.after.clone();
+        let waits = spec.options.conditions().next().is_some().then(|| spec.options.clone());
         let key = self.enter_job(spec)?;
-        if !after.is_empty() {
-            self.make_wait(key, &after);
+        if let Some(options) = waits {
+            self.make_wait(key, &options);
         }
         Ok(())
     }
@@ -385,29 +385,4 @@ pub(super) fn draining(engine: EngineId) -> Cause {
 /// What becomes of direct tasks whose engine is not there.
 pub(super) fn absent(engine: EngineId) -> Cause {
     Cause::EngineLost { detail: format!("engine {engine} is not connected") }
-}
-
-/// The parts of a job. One that may run on a single engine is bound to that, which its selection then need not say.
-fn parts(placement: Placement, selection: &mut Selection, max: usize) -> Result<Vec<Part>, OpenError> {
-    let placement = match placement {
-        Placement::Balanced => {
-            let only = selection.only_engine();
-            if only.is_some() {
-                selection.engines = None;
-            }
-            return Ok(vec![Part::new(only, TASKS_MAX)]);
-        }
-        Placement::Direct(placement) => placement,
-    };
-    if placement.len() > max {
-        return Err(OpenError::PlacementTooLong { parts: placement.len(), max });
-    }
-    let mut parts = Vec::with_capacity(placement.len());
-    let mut first = 0u32;
-    for (engine, count) in placement {
-        let end = first.checked_add(count).ok_or(OpenError::PlacementTooLarge { max: TASKS_MAX })?;
-        parts.push(Part::new(Some(engine), end));
-        first = end;
-    }
-    Ok(parts)
 }

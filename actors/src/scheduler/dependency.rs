@@ -1,27 +1,45 @@
 //! What a job waits for, and whether that has come or never will. Pure counting: which events count is found out in
 //! [`gate`](super::gate).
 
-use crate::task::{Cause, Condition, End, JobId, Quorum};
+use std::collections::BTreeSet;
+
+use super::follow::Located;
+use crate::task::{Cause, End, EngineId, JobId, Quorum, TaskOptions};
 
 /// What a job waits for. All its conditions must be met.
 #[derive(Debug)]
 pub(crate) struct Wait {
     rules: Vec<(Quorum, End)>,
+    /// How many of the rules are only waited for; where the tasks of the others ran, those of the job are to run.
+    unfollowed: usize,
     pub(crate) items: Vec<Item>,
-    /// It is decided, by outcomes that may not be kept yet.
-    pub(crate) decided: bool,
+    pub(crate) stage: Stage,
+}
+
+/// How far a [`Wait`] is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Undecided,
+    /// By outcomes that may not be kept yet.
+    Decided,
+    /// It is met, and asked where the tasks ran that are followed.
+    Locating,
+    /// On these engines, which may not be kept yet.
+    Located(BTreeSet<EngineId>),
 }
 
 /// Tasks of one job that a condition is about.
 #[derive(Debug)]
 pub(crate) struct Item {
-    rule: usize,
+    pub(crate) rule: usize,
     pub(crate) job: JobId,
     pub(crate) first: u32,
     pub(crate) end: u32,
     pub(crate) counts: Counts,
     /// Whether the store has said what was there before.
     pub(crate) answered: bool,
+    /// Where the tasks ran, once the store has said so.
+    pub(crate) located: Option<Box<Located>>,
 }
 
 /// What became of the tasks of an [`Item`] so far.
@@ -56,20 +74,36 @@ impl Item {
 }
 
 impl Wait {
-    pub(crate) fn new(conditions: &[Condition]) -> Self {
+    pub(crate) fn new(options: &TaskOptions) -> Self {
         let mut items = Vec::new();
-        for (rule, condition) in conditions.iter().enumerate() {
+        for (rule, condition) in options.conditions().enumerate() {
             for &(job, first, count) in &condition.runs {
                 let end = first.saturating_add(count);
-                let mut item = Item { rule, job, first, end, counts: Counts::default(), answered: false };
+                let mut item = Item { rule, job, first, end, counts: Counts::default(), answered: false, located: None };
                 if !item.is_whole() {
                     item.counts.tasks = Some(end - first);
                 }
                 items.push(item);
             }
         }
-        let rules = conditions.iter().map(|condition| (condition.quorum, condition.end)).collect();
-        Self { rules, items, decided: false }
+        let rules = options.conditions().map(|condition| (condition.quorum, condition.end)).collect();
+        Self { rules, unfollowed: options.after.len(), items, stage: Stage::Undecided }
+    }
+
+    /// Whether the job is to run where others ran.
+    pub(crate) fn follows(&self) -> bool {
+        self.unfollowed < self.rules.len()
+    }
+
+    /// The items that are followed, with their place and how their tasks must have ended, one or all.
+    pub(crate) fn followed(&self) -> impl Iterator<Item = (usize, &Item, Quorum, End)> {
+        let followed = self.items.iter().enumerate().filter(|(_, item)| item.rule >= self.unfollowed);
+        followed.map(|(at, item)| (at, item, self.rules[item.rule].0, self.rules[item.rule].1))
+    }
+
+    /// The rules that are followed, by what one of them must have.
+    pub(crate) fn followed_rules(&self) -> impl Iterator<Item = (usize, Quorum)> {
+        (self.unfollowed..self.rules.len()).map(|rule| (rule, self.rules[rule].0))
     }
 
     /// Whether all conditions are met, or one never will be.
@@ -145,10 +179,12 @@ fn sides(counts: &Counts, end: End) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::task::Condition;
 
     fn wait(quorum: Quorum, end: End, items: &[(u32, Counts)]) -> Wait {
         let runs = items.iter().map(|(count, _)| (JobId::from_u128(1), 0, *count)).collect();
-        let mut wait = Wait::new(&[Condition { runs, quorum, end }]);
+        let after = vec![Condition { runs, quorum, end }];
+        let mut wait = Wait::new(&TaskOptions { after, ..TaskOptions::default() });
         for (item, (count, counts)) in wait.items.iter_mut().zip(items) {
             let tasks = if *count == u32::MAX { counts.tasks } else { Some(*count) };
             (item.counts, item.answered) = (Counts { tasks, ..*counts }, true);

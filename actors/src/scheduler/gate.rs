@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 
 use super::{
     Command, Time,
-    core::Scheduler,
-    dependency::{Counts, Verdict, Wait},
+    core::{Pause, Scheduler},
+    dependency::{Counts, Stage, Verdict, Wait},
     job::Job,
     slab::Key,
 };
-use crate::task::{Cause, Condition, JobId};
+use crate::task::{Cause, JobId, TaskOptions};
 
 /// Whether tasks of a job may be given out.
 #[derive(Debug)]
@@ -76,8 +76,8 @@ impl Gate {
 
 impl Scheduler {
     /// A job that was entered waits for tasks of others.
-    pub(super) fn make_wait(&mut self, key: Key<Job>, conditions: &[Condition]) {
-        let wait = Wait::new(conditions);
+    pub(super) fn make_wait(&mut self, key: Key<Job>, options: &TaskOptions) {
+        let wait = Wait::new(options);
         let (id, seq) = (self.jobs[key].id, self.jobs[key].seq);
         for (item, waited) in wait.items.iter().enumerate() {
             let (of, first, end) = (waited.job, waited.first, waited.end);
@@ -185,24 +185,43 @@ impl Scheduler {
 
     /// Finds out for which jobs it is decided what becomes of them, now that something has ended that they wait for.
     pub(super) fn judge_touched(&mut self) {
+        let mut later = Vec::new();
         while let Some(id) = self.touched.pop() {
             let Some(job) = self.job_keys.get(&id).map(|key| &mut self.jobs[*key]) else { continue };
             let Gate::Waiting(wait) = &mut job.gate else { continue };
-            if !wait.decided && wait.verdict() != Verdict::Undecided {
-                wait.decided = true;
+            if wait.follows() && self.pause == Pause::Paused {
+                // The engines that it is to run on may be about to come back.
+                later.push(id);
+            } else if wait.stage == Stage::Undecided && wait.verdict() != Verdict::Undecided {
+                wait.stage = Stage::Decided;
                 self.out.push(Command::Confirm { ticket: Ticket { job: id, seq: job.seq, item: 0 } });
             }
         }
+        later.sort_unstable();
+        later.dedup();
+        self.touched = later;
     }
 
     /// Everything is kept that decided what becomes of a job: no restart will decide otherwise. Now its tasks are given out, or end.
     pub fn confirmed(&mut self, now: Time, ticket: Ticket) {
         self.advance(now);
         let Some(key) = self.job_keys.get(&ticket.job).copied().filter(|key| self.jobs[*key].seq == ticket.seq) else { return };
-        let Gate::Waiting(wait) = &self.jobs[key].gate else { return };
+        let Gate::Waiting(wait) = &mut self.jobs[key].gate else { return };
+        match std::mem::replace(&mut wait.stage, Stage::Locating) {
+            Stage::Located(engines) => {
+                self.bind(key, engines);
+                return self.open_gate(key);
+            }
+            Stage::Decided => {}
+            other => return wait.stage = other,
+        }
         match wait.verdict() {
-            Verdict::Undecided => {}
-            Verdict::Met => self.open_gate(key),
+            Verdict::Undecided => wait.stage = Stage::Undecided,
+            Verdict::Met if wait.follows() => self.locate(key),
+            Verdict::Met => {
+                self.out.push(Command::Released { job: ticket.job, engines: None });
+                self.open_gate(key);
+            }
             Verdict::Hopeless(cause) => self.shut_gate(key, cause),
         }
     }
@@ -246,7 +265,6 @@ impl Scheduler {
 
     fn open_gate(&mut self, key: Key<Job>) {
         self.pass_gate(key, Gate::Open);
-        self.out.push(Command::Released { job: self.jobs[key].id });
         for part in 0..self.jobs[key].parts.len() {
             let job = &self.jobs[key];
             if job.parts[part].pending.is_empty() {
@@ -263,7 +281,7 @@ impl Scheduler {
         self.finish_if_done(key);
     }
 
-    fn shut_gate(&mut self, key: Key<Job>, cause: Cause) {
+    pub(super) fn shut_gate(&mut self, key: Key<Job>, cause: Cause) {
         self.pass_gate(key, Gate::Shut(Box::new(cause.clone())));
         for part in 0..self.jobs[key].parts.len() {
             self.settle_part(key, part, &cause);

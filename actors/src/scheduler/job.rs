@@ -1,7 +1,7 @@
 //! What is kept of a job.
 
 use super::{
-    Chunk, Time,
+    Chunk, OpenError, Placement, Time,
     ascending::Ascending,
     batch_size::{Load, Pace},
     client::Client,
@@ -14,7 +14,7 @@ use super::{
     slab::Key,
     timeouts::QueueTimeouts,
 };
-use crate::task::{EngineId, JobId};
+use crate::task::{EngineId, JobId, Selection};
 
 /// The most tasks of one job: their indices and their number are a `u32`.
 pub(crate) const TASKS_MAX: u32 = u32::MAX;
@@ -110,6 +110,31 @@ impl Job {
     pub(crate) fn is_finished(&self) -> bool {
         self.intake == Intake::Closed && self.done == self.total
     }
+}
+
+/// The parts of a job. One that may run on a single engine is bound to that, which its selection then need not say.
+pub(crate) fn parts(placement: Placement, selection: &mut Selection, max: usize) -> Result<Vec<Part>, OpenError> {
+    let placement = match placement {
+        Placement::Balanced => {
+            let only = selection.only_engine();
+            if only.is_some() {
+                selection.engines = None;
+            }
+            return Ok(vec![Part::new(only, TASKS_MAX)]);
+        }
+        Placement::Direct(placement) => placement,
+    };
+    if placement.len() > max {
+        return Err(OpenError::PlacementTooLong { parts: placement.len(), max });
+    }
+    let mut parts = Vec::with_capacity(placement.len());
+    let mut first = 0u32;
+    for (engine, count) in placement {
+        let end = first.checked_add(count).ok_or(OpenError::PlacementTooLarge { max: TASKS_MAX })?;
+        parts.push(Part::new(Some(engine), end));
+        first = end;
+    }
+    Ok(parts)
 }
 
 #[cfg(test)]

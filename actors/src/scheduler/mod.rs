@@ -13,6 +13,7 @@
 //! * Every kind has an **order** ([`order`]) of the parts that it can run and that have queued tasks: by priority, then by the engine
 //!   time that the client has used, then by submission. Every engine has a second one for what is bound to it.
 //! * A job that waits for tasks of others stands behind a **gate** ([`gate`]): in no order, until counts of ended tasks say so.
+//!   One that **follows** others is then bound to where these ran ([`follow`]).
 //! * Every kind has a **line** of idle engines and one of engines with a free waiting slot ([`engines`]).
 //!
 //! Two invariants make a dispatch cheap: *no engine is idle, and no waiting slot is free, while a task that could go there is queued*.
@@ -34,6 +35,7 @@ mod demand;
 mod dependency;
 mod dispatch;
 mod engines;
+mod follow;
 mod gate;
 #[cfg(test)]
 mod invariants;
@@ -68,6 +70,7 @@ pub use commands::{
     Suspended, Time, UnknownJob, Verdict, Weight,
 };
 pub use core::Scheduler;
+pub use follow::{Located, Whereabouts};
 pub use gate::{Known, Ticket};
 pub(crate) use reports::between;
 pub use requirement::{Capability, EngineSpec, Requirement, WorkerMode};

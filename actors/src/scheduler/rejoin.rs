@@ -6,6 +6,7 @@ use super::{
     Claim, Command, EngineSpec, Time, Verdict,
     core::Scheduler,
     engines::{Batch, Duty, Engine, Reach, Stage},
+    gate::Gate,
     job::Job,
     membership::Unseated,
     order::Entry,
@@ -84,7 +85,9 @@ impl Scheduler {
         let job_key = *self.job_keys.get(&claim.job)?;
         let job = &self.jobs[job_key];
         let (first, end) = (claim.first, claim.end);
-        if !room || !given_out || first >= end || end > job.total {
+        // No task of a job that follows others was sent before it was kept where it may run.
+        let awaits_engines = matches!(&job.gate, Gate::Waiting(wait) if wait.follows());
+        if awaits_engines || !room || !given_out || first >= end || end > job.total {
             return None;
         }
         let part = job.part_of(first);

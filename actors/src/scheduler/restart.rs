@@ -43,12 +43,21 @@ impl Scheduler {
     ///
     /// # Errors
     /// When the id is in use, a bound of [`Settings`](super::Settings) is reached, or this does not fit together.
-    pub fn restore_job(&mut self, spec: JobSpec, past: &Past, weight: Weight, pending: &[Suspended]) -> Result<(), OpenError> {
+    pub fn restore_job(
+        &mut self,
+        mut spec: JobSpec,
+        past: &Past,
+        weight: Weight,
+        pending: &[Suspended],
+    ) -> Result<(), OpenError> {
         let Past { total, failed, closed, released, .. } = *past;
         let id = spec.id;
-        let after = if released { Vec::new() } else { spec.options.after.clone() };
+        let waits = (!released && spec.options.conditions().next().is_some()).then(|| spec.options.clone());
         if !is_sound(total, pending) {
             return Err(OpenError::Contradiction(id));
+        }
+        if let Some(engines) = &past.engines {
+            spec.options.selection.narrow(engines);
         }
         let key = self.enter_job(spec)?;
         if total > self.jobs[key].room() {
@@ -65,8 +74,8 @@ impl Scheduler {
         for (end, waited_us) in &past.waited {
             self.start_clock(key, *waited_us, *end);
         }
-        if !after.is_empty() {
-            self.make_wait(key, &after);
+        if let Some(options) = waits {
+            self.make_wait(key, &options);
         }
         for run in pending {
             self.restore_run(key, *run);

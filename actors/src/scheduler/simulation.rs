@@ -2,6 +2,7 @@
 //! and come back, and times in which nothing is given out. After every step the scheduler's invariants hold; in the end every task
 //! has exactly one outcome and nothing is left.
 
+mod choices;
 mod engines;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,6 +50,8 @@ struct Task {
     failures: u32,
     /// It has.
     failed: bool,
+    /// Where it was when it ended.
+    engine: Option<EngineId>,
     submitted: u64,
 }
 
@@ -60,6 +63,8 @@ struct JobModel {
     closed: bool,
     options: TaskOptions,
     released: bool,
+    /// The only engines that it may run on since, if it follows others.
+    bound: Option<BTreeSet<EngineId>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -107,10 +112,11 @@ struct Cluster {
     jobs: BTreeMap<JobId, JobModel>,
     jobs_ever: u128,
     paused: bool,
-    /// Of finished jobs, which tasks failed.
-    ended: BTreeMap<JobId, Vec<bool>>,
+    /// Of finished jobs, which tasks failed, and where each ended.
+    ended: BTreeMap<JobId, Vec<(bool, Option<EngineId>)>>,
     /// What the store has said and was not heard yet.
     answers: VecDeque<(Ticket, Option<Known>)>,
+    places: VecDeque<(Ticket, Located)>,
     confirmations: VecDeque<Ticket>,
     /// Reports that count no longer: of lost engines, or delivered before.
     stale: Vec<(EngineId, Letter)>,
@@ -129,7 +135,7 @@ impl Cluster {
             ..Settings::default()
         };
         let scheduler = Scheduler::new(settings.clone());
-        let (engines, jobs, ended, answers, confirmations) = Default::default();
+        let (engines, jobs, ended, answers, places, confirmations) = Default::default();
         Self {
             rng,
             settings,
@@ -142,6 +148,7 @@ impl Cluster {
             paused: false,
             ended,
             answers,
+            places,
             confirmations,
             stale: vec![],
         }
@@ -248,13 +255,14 @@ impl Cluster {
             _ => Chunk::Adaptive,
         };
         let after = if self.rng.one_in(3) { self.conditions() } else { vec![] };
+        let follow = if direct.is_none() && self.rng.one_in(4) { self.conditions() } else { vec![] };
         let queue_timeout_us = self.rng.one_in(4).then(|| self.rng.below(60_000));
         let failures = if self.rng.one_in(3) { self.rng.below(4) as u32 } else { 0 };
         let retries = Retries { failures, pause_us: self.rng.below(5_000) };
         let priority = self.rng.below(3) as i32;
         let chooses = direct.is_none() && self.rng.one_in(3);
         let selection = if chooses { self.selection(&requirement) } else { Selection::default() };
-        let options = TaskOptions { priority, queue_timeout_us, after, retries, selection, ..TaskOptions::default() };
+        let options = TaskOptions { priority, queue_timeout_us, after, follow, retries, selection, ..TaskOptions::default() };
         let spec = JobSpec {
             id,
             client: ClientKey(self.rng.below(3)),
@@ -264,101 +272,17 @@ impl Cluster {
             options: options.clone(),
         };
         self.scheduler.open_job(spec).unwrap();
-        self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false, options, released: false });
+        self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false, options, released: false, bound: None });
         self.extend_by(id);
-    }
-
-    /// Which engines may run a job's tasks: such as those at the end can, or certain ones, there or not.
-    fn selection(&mut self, requirement: &Requirement) -> Selection {
-        let mut selection = Selection::default();
-        if self.rng.one_in(3) {
-            let site = if self.rng.one_in(2) { "a" } else { "b" };
-            selection.labels.insert(("site".into(), site.into()));
-        }
-        if self.rng.one_in(3) {
-            selection.resources.insert("memory".into(), self.rng.below(MEMORY_MAX + 1));
-        }
-        if self.rng.one_in(6) && capability(0).satisfies(requirement) {
-            selection.tasks.insert("sum".into());
-        }
-        if self.rng.one_in(2) {
-            let ids = self.rng.below(4);
-            let ever = u64::from(self.engines_ever) + 2;
-            selection.engines = Some((0..ids).map(|_| EngineId(self.rng.below(ever) as u32)).collect());
-        }
-        selection
-    }
-
-    /// Whether a job names engines of which none will ever run it.
-    fn is_stranded(&self, job: &JobModel) -> bool {
-        let selection = &job.options.selection;
-        let takes = |id: &EngineId| {
-            self.engines.get(id).is_some_and(|engine| {
-                let able = engine.capability.satisfies(&job.requirement);
-                !engine.draining && able && selection.is_met_by(*id, &engine.equipment, &engine.capability.names)
-            })
-        };
-        selection.engines.as_ref().is_some_and(|engines| !engines.iter().any(takes))
-    }
-
-    /// Something to wait for: tasks of jobs that are here, have ended, or never were.
-    fn conditions(&mut self) -> Vec<Condition> {
-        let known: Vec<_> = self.jobs.keys().chain(self.ended.keys()).copied().chain([JobId::from_u128(u128::MAX)]).collect();
-        let mut conditions = Vec::new();
-        for _ in 0..1 + self.rng.below(2) {
-            let quorum = if self.rng.one_in(3) { Quorum::Any } else { Quorum::All };
-            let end = [End::Succeeded, End::Succeeded, End::Either, End::Failed][self.rng.below(4) as usize];
-            let runs = (0..1 + self.rng.below(2)).map(|_| {
-                // The unknown one is rarely asked for.
-                let of = known.len() as u64 - u64::from(known.len() > 1 && !self.rng.one_in(10));
-                let job = known[self.rng.below(of) as usize];
-                let (first, count) = (self.rng.below(30) as u32, 1 + self.rng.below(8) as u32);
-                if self.rng.one_in(2) { (job, 0, u32::MAX) } else { (job, first, count) }
-            });
-            conditions.push(Condition { runs: runs.collect(), quorum, end });
-        }
-        conditions
-    }
-
-    /// What became of tasks: how many succeeded and failed, how many there will be if that is known, how many of them never come.
-    fn counts(&self, (job, first, count): (JobId, u32, u32)) -> (u32, u32, Option<u32>, u32) {
-        let whole = count == u32::MAX;
-        let end = first.saturating_add(count);
-        let (ends, over): (Vec<Option<bool>>, bool) = match (self.jobs.get(&job), self.ended.get(&job)) {
-            (Some(job), _) => (job.tasks.iter().map(|task| (task.outcomes > 0).then_some(task.failed)).collect(), false),
-            (_, Some(failed)) => (failed.iter().map(|failed| Some(*failed)).collect(), true),
-            (None, None) => return (0, 0, Some(1), 1),
-        };
-        let there = ends.len() as u32;
-        let within = ends.iter().skip(first as usize).take(count as usize);
-        let failed = within.clone().filter(|end| **end == Some(true)).count() as u32;
-        let succeeded = within.filter(|end| **end == Some(false)).count() as u32;
-        let missing = if over && !whole { end - there.clamp(first, end) } else { 0 };
-        let tasks = if whole { over.then_some(there) } else { Some(count) };
-        (succeeded, failed, tasks, missing)
-    }
-
-    /// Whether a condition is met, and whether it never will be.
-    fn judged(&self, condition: &Condition) -> (bool, bool) {
-        let counts: Vec<_> = condition.runs.iter().map(|run| self.counts(*run)).collect();
-        let good = |(succeeded, failed, ..): &(u32, u32, Option<u32>, u32)| match condition.end {
-            End::Succeeded => *succeeded,
-            End::Failed => *failed,
-            End::Either => succeeded + failed,
-        };
-        let sum: u32 = counts.iter().map(good).sum();
-        let over: u32 = counts.iter().map(|(succeeded, failed, _, missing)| succeeded + failed + missing).sum();
-        let tasks: Option<u32> = counts.iter().map(|counts| counts.2).sum();
-        match condition.quorum {
-            Quorum::All => (tasks == Some(sum), over > sum),
-            Quorum::Any => (sum > 0, sum == 0 && tasks == Some(over)),
-        }
     }
 
     /// An answer of the store comes.
     fn hear(&mut self) {
         if let Some((ticket, known)) = self.answers.pop_front() {
             self.scheduler.counted(Time(self.now), ticket, known);
+        }
+        if let Some((ticket, located)) = self.places.pop_front() {
+            self.scheduler.located(Time(self.now), ticket, located);
         }
         if let Some(ticket) = self.confirmations.pop_front() {
             self.scheduler.confirmed(Time(self.now), ticket);
@@ -474,16 +398,32 @@ impl Cluster {
                     self.answers.push_back((ticket, known));
                 }
                 Command::Confirm { ticket } => self.confirmations.push_back(ticket),
-                Command::Released { job } => {
-                    let after = self.jobs[&job].options.after.clone();
-                    assert!(after.iter().all(|condition| self.judged(condition).0), "job {job} waits no longer: {after:?}");
-                    self.jobs.get_mut(&job).unwrap().released = true;
+                Command::Locate { ticket, question } => {
+                    let mut located = Located::default();
+                    for (failed, engine) in self.ends((question.of, question.first, question.count)) {
+                        if located.add(engine, question.counting(1, u32::from(failed)), question.most) {
+                            break;
+                        }
+                    }
+                    self.places.push_back((ticket, located));
+                }
+                Command::Released { job, engines } => {
+                    let options = self.jobs[&job].options.clone();
+                    assert!(
+                        options.conditions().all(|condition| self.judged(condition).0),
+                        "job {job} waits no longer: {options:?}"
+                    );
+                    let ran = |engine: &EngineId| options.follow.iter().all(|condition| self.has_run(*engine, condition));
+                    assert_eq!(engines.is_some(), !options.follow.is_empty(), "job {job} is bound to {engines:?}");
+                    assert!(engines.iter().flatten().all(ran), "job {job} is bound to {engines:?} and follows {options:?}");
+                    let model = self.jobs.get_mut(&job).unwrap();
+                    (model.released, model.bound) = (true, engines);
                 }
                 Command::Finished { job } => {
                     let model = self.jobs.remove(&job).unwrap();
                     assert!(model.closed, "job {job} finished before it was closed");
                     assert!(model.tasks.iter().all(|task| task.outcomes == 1), "job {job} finished too early");
-                    self.ended.insert(job, model.tasks.iter().map(|task| task.failed).collect());
+                    self.ended.insert(job, model.tasks.iter().map(|task| (task.failed, task.engine)).collect());
                 }
             }
         }
@@ -493,7 +433,11 @@ impl Cluster {
         let attempt = held.attempt;
         let model = &self.jobs[&held.job];
         let engine = self.engines.get_mut(&id).unwrap();
-        assert!(model.released || model.options.after.is_empty(), "a task was sent that waits for others");
+        assert!(model.released || model.options.conditions().next().is_none(), "a task was sent that waits for others");
+        assert!(
+            model.bound.as_ref().is_none_or(|bound| bound.contains(&id)),
+            "a task was sent where what it follows did not run"
+        );
         assert!(!engine.draining, "a batch was sent to an engine that drains");
         assert!(engine.capability.satisfies(&model.requirement), "a batch was sent to an engine that cannot run it");
         let meets = model.options.selection.is_met_by(id, &engine.equipment, &engine.capability.names);
@@ -526,14 +470,15 @@ impl Cluster {
         cause: &Cause,
         lost: Option<EngineId>,
     ) {
-        let hopeless = self.jobs[&job].options.after.iter().any(|condition| self.judged(condition).1);
+        let hopeless = self.jobs[&job].options.conditions().any(|condition| self.judged(condition).1);
+        let has_no_place = self.has_no_place(&self.jobs[&job]);
         let stranded = self.is_stranded(&self.jobs[&job]);
         let model = self.jobs.get_mut(&job).unwrap();
         let (first, count) = range;
         for index in first..first + count {
             let task = &mut model.tasks[index as usize];
             task.outcomes += 1;
-            task.failed = true;
+            (task.failed, task.engine) = (true, engine);
             assert_eq!(task.outcomes, 1, "task {index} ended twice");
             assert!(attempt >= task.losses, "task {index}: attempt");
             match cause {
@@ -542,7 +487,7 @@ impl Cluster {
                     assert!(*losses == task.losses && *losses >= self.settings.poison_losses && engine == lost && count == 1);
                 }
                 Cause::UnmetDependency { .. } | Cause::ImpossibleDependency { .. } => {
-                    assert!(hopeless || stranded, "task {index} need not have failed");
+                    assert!(hopeless || stranded || has_no_place, "task {index} need not have failed");
                 }
                 Cause::QueueTimeout { .. } => {
                     let limit = model.options.queue_timeout_us.expect("a job with a timeout");

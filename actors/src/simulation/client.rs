@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::network::{Answer, ToController, ToPeer, Way};
 use crate::code::{Function, FunctionRef};
 use crate::results::Owner;
-use crate::task::{Condition, EngineId, JobId, Packed, PackedBuilder, TaskOptions};
+use crate::task::{EngineId, JobId, Packed, PackedBuilder, TaskOptions};
 use crate::wire::{JobHeader, RunBody, Submit, SubmitRefusal};
 
 /// How many parts of a job may be under way.
@@ -55,7 +55,7 @@ impl Client {
         Self { owner, alive: true, link: None, jobs: BTreeMap::new(), sends: Vec::new(), next_ask: 0 }
     }
 
-    pub(super) fn open(&mut self, id: JobId, direct: Vec<(EngineId, u32)>, chunk: u32, after: Vec<Condition>) {
+    pub(super) fn open(&mut self, id: JobId, direct: Vec<(EngineId, u32)>, chunk: u32, options: TaskOptions) {
         let function = Function { reference: FunctionRef::Named { name: "sum".into() }, name: "sum".into() };
         let header = JobHeader {
             function,
@@ -66,7 +66,7 @@ impl Client {
             subscription: 1,
             window_bytes: 1 << 20,
             shared: None,
-            options: Box::new(TaskOptions { after, ..TaskOptions::default() }),
+            options: Box::new(options),
         };
         let (unsent, in_flight, results) = Default::default();
         let (fed, acknowledged, closed) = (0, 0, false);

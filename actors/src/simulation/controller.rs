@@ -252,6 +252,7 @@ impl Controller {
                 }
             }
             Told::Counted { ticket, known } => self.core.counted(self.now, ticket, known),
+            Told::Located { ticket, located } => self.core.located(self.now, ticket, located),
             Told::Settled(Settled::Registered(link, answer)) => self.send(link, ToPeer::Registered(answer)),
             Told::Settled(Settled::Confirmed(ticket)) => self.core.confirmed(self.now, ticket),
             Told::Settled(Settled::Aborted(reply)) => self.answer(reply, Answer::Aborted),
@@ -395,7 +396,8 @@ impl Controller {
                 }
                 Command::Count { ticket, of, first, count } => self.write(Write::Count { ticket, of, first, count }),
                 Command::Confirm { ticket } => self.write(Write::Settle(Settled::Confirmed(ticket))),
-                Command::Released { job } => self.write(Write::Released { job }),
+                Command::Locate { ticket, question } => self.write(Write::Locate { ticket, question }),
+                Command::Released { job, engines } => self.write(Write::Released { job, engines }),
                 Command::Finished { job } => {
                     if let Some(client) = self.ledger.finish(job) {
                         self.forget_if_gone(client);

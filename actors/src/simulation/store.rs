@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque, btree_map::Entry};
 
 use crate::results::{KeepRun, Owner, PendingTasks, Restored, RestoredEnd, RestoredJob};
-use crate::scheduler::{Known, Ticket};
+use crate::scheduler::{Known, Located, Ticket, Whereabouts};
 use crate::task::{Condition, End, EngineId, JobId, Packed, Quorum};
 use crate::wire::{JobHeader, Registered, Run, RunBody};
 
@@ -20,7 +20,8 @@ pub(super) enum Write {
     Record { job: JobId, run: Run, reply: Option<Reply> },
     Losses { job: JobId, first: u32, count: u32, losses: u32 },
     Engines { next: u32, joined: Vec<EngineId>, left: Vec<EngineId> },
-    Released { job: JobId },
+    Released { job: JobId, engines: Option<BTreeSet<EngineId>> },
+    Locate { ticket: Ticket, question: Whereabouts },
     Count { ticket: Ticket, of: JobId, first: u32, count: u32 },
     Settle(Settled),
 }
@@ -39,6 +40,7 @@ pub(super) enum Told {
     Kept { job: JobId, outcome: Result<(), String> },
     Recorded { job: JobId, run: Run, reply: Option<Reply> },
     Counted { ticket: Ticket, known: Option<Known> },
+    Located { ticket: Ticket, located: Located },
     Settled(Settled),
 }
 
@@ -63,6 +65,10 @@ pub(super) struct Stored {
     pub(super) outcomes: BTreeMap<u32, (u32, RunBody, u32)>,
     losses: BTreeMap<u32, u32>,
     released: bool,
+    /// Where it is to run since, if it follows others.
+    pub(super) engines: Option<BTreeSet<EngineId>>,
+    /// By task: where it ran.
+    ran: BTreeMap<u32, EngineId>,
 }
 
 impl Stored {
@@ -76,6 +82,24 @@ impl Stored {
         let failed = within.clone().filter(|(index, outcome)| has_failed(**index, outcome)).count() as u32;
         let succeeded = within.count() as u32 - failed;
         Known { submitted: self.submitted, ended: self.has_ended(), succeeded, failed, dropped: 0 }
+    }
+
+    fn located(&self, question: &Whereabouts) -> Located {
+        let mut located = Located::default();
+        for (index, outcome) in self.outcomes.range(question.first..question.first.saturating_add(question.count)) {
+            let tasks = question.counting(1, u32::from(has_failed(*index, outcome)));
+            located.add(self.ran.get(index).copied(), tasks, usize::MAX);
+        }
+        located
+    }
+
+    /// Whether an engine ran what a job follows, as far as this is about this job.
+    fn ran_at(&self, engine: EngineId, (first, count): (u32, u32), quorum: Quorum) -> bool {
+        let mut ran = self.outcomes.range(first..first.saturating_add(count)).map(|(index, _)| self.ran.get(index));
+        match quorum {
+            Quorum::All => ran.all(|ran| ran == Some(&engine)),
+            Quorum::Any => ran.any(|ran| ran == Some(&engine)),
+        }
     }
 
     pub(super) fn losses(&self, index: u32) -> u32 {
@@ -156,7 +180,24 @@ impl Store {
     /// What can be said of the conditions of a job: met, never to be met, or neither. What is queued will be kept, or a new life
     /// of the controller finds it out anew.
     pub(super) fn verdicts(&self, job: JobId) -> Vec<Option<bool>> {
-        self.disk.jobs[&job].header.options.after.iter().map(|condition| self.verdict(condition)).collect()
+        self.disk.jobs[&job].header.options.conditions().map(|condition| self.verdict(condition)).collect()
+    }
+
+    pub(super) fn follows(&self, job: JobId) -> bool {
+        !self.disk.jobs[&job].header.options.follow.is_empty()
+    }
+
+    /// Whether a job may run on an engine: it follows nothing, or is known on the disk to be bound to where that ran.
+    pub(super) fn may_run(&self, job: JobId, engine: EngineId) -> bool {
+        let stored = &self.disk.jobs[&job];
+        let ran = |condition: &Condition| {
+            let mut runs = condition.runs.iter();
+            let at =
+                |(of, first, count): &(JobId, u32, u32)| self.disk.jobs[of].ran_at(engine, (*first, *count), condition.quorum);
+            if condition.quorum == Quorum::All { runs.all(at) } else { runs.any(at) }
+        };
+        let follow = &stored.header.options.follow;
+        follow.is_empty() || stored.engines.as_ref().is_some_and(|bound| bound.contains(&engine)) && follow.iter().all(ran)
     }
 
     fn verdict(&self, Condition { runs, quorum, end }: &Condition) -> Option<bool> {
@@ -214,7 +255,10 @@ impl Disk {
                 if let Some(stored) = self.jobs.get_mut(&job) {
                     for index in run.first..run.end().min(stored.submitted) {
                         // The first outcome stands.
-                        stored.outcomes.entry(index).or_insert((run.attempt, run.body.clone(), run.first));
+                        if let Entry::Vacant(entry) = stored.outcomes.entry(index) {
+                            entry.insert((run.attempt, run.body.clone(), run.first));
+                            stored.ran.extend(run.engine.map(|engine| (index, engine)));
+                        }
                     }
                 }
                 Some(Told::Recorded { job, run, reply })
@@ -233,9 +277,13 @@ impl Disk {
                 self.engines.extend(joined);
                 None
             }
-            Write::Released { job } => {
-                self.jobs.entry(job).and_modify(|stored| stored.released = true);
+            Write::Released { job, engines } => {
+                self.jobs.entry(job).and_modify(|stored| (stored.released, stored.engines) = (true, engines));
                 None
+            }
+            Write::Locate { ticket, question } => {
+                let located = self.jobs.get(&question.of).map(|stored| stored.located(&question)).unwrap_or_default();
+                Some(Told::Located { ticket, located })
             }
             Write::Count { ticket, of, first, count } => {
                 Some(Told::Counted { ticket, known: self.jobs.get(&of).map(|stored| stored.known(first, count)) })
@@ -251,8 +299,9 @@ impl Disk {
             (Entry::Vacant(_), None) => return Err("it is not in the store".into()),
             (Entry::Vacant(entry), Some((owner, header))) => {
                 self.order.push(job);
-                let (runs, outcomes, losses) = Default::default();
-                entry.insert(Stored { owner, header, runs, submitted: 0, closed: false, outcomes, losses, released: false })
+                let (runs, outcomes, losses, ran) = Default::default();
+                let (submitted, closed, released, engines) = (0, false, false, None);
+                entry.insert(Stored { owner, header, runs, submitted, closed, outcomes, losses, released, engines, ran })
             }
         };
         if first == stored.submitted && !stored.has_ended() {
@@ -289,6 +338,6 @@ fn restored(id: JobId, job: &Stored) -> RestoredJob {
     let arguments = job.runs.iter().filter(|(first, run)| is_pending(*first, run.len() as u32)).cloned().collect();
     let (owner, header) = (job.owner.clone(), job.header.clone());
     let failed = job.outcomes.iter().filter(|(index, outcome)| has_failed(**index, outcome)).count() as u32;
-    let (submitted, closed, released) = (job.submitted, job.closed, job.released);
-    RestoredJob { id, owner, header, submitted, failed, closed, released, waited: Vec::new(), pending, arguments }
+    let (submitted, closed, released, engines) = (job.submitted, job.closed, job.released, job.engines.clone());
+    RestoredJob { id, owner, header, submitted, failed, closed, released, engines, waited: Vec::new(), pending, arguments }
 }

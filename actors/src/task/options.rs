@@ -17,6 +17,8 @@ pub struct TaskOptions {
     pub queue_timeout_us: Option<u64>,
     /// What is waited for, all of it, before any task is sent to an engine.
     pub after: Vec<Condition>,
+    /// As `after`; and they may run only where all of this ran.
+    pub follow: Vec<Condition>,
     /// What follows when a task fails.
     pub retries: Retries,
     /// How many engines may be lost with a task until it is held to be the reason; `None`: as many as usual.
@@ -88,11 +90,16 @@ pub enum End {
 impl TaskOptions {
     /// How many runs of other tasks it names.
     pub fn dependencies(&self) -> usize {
-        self.after.iter().map(|condition| condition.runs.len()).sum()
+        self.conditions().map(|condition| condition.runs.len()).sum()
+    }
+
+    /// What is waited for, and then what is followed.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        self.after.iter().chain(&self.follow)
     }
 
     /// The jobs of the tasks that it names.
     pub fn named_jobs(&self) -> impl Iterator<Item = JobId> {
-        self.after.iter().flat_map(|condition| condition.runs.iter().map(|run| run.0))
+        self.conditions().flat_map(|condition| condition.runs.iter().map(|run| run.0))
     }
 }

@@ -99,7 +99,8 @@ pub enum Cause {
         /// How long it might wait, in milliseconds.
         limit_ms: u64,
     },
-    /// It was to run after other tasks that are not there, or of whose outcomes nothing is known any more.
+    /// It was to run after other tasks that are not there, or of whose outcomes nothing is known any more; or where others ran, and there
+    /// is no such engine.
     ImpossibleDependency {
         /// Which, and why.
         detail: String,

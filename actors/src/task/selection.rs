@@ -51,6 +51,14 @@ impl Selection {
             && self.tasks.is_subset(tasks)
     }
 
+    /// Leaves these of its engines only.
+    pub fn narrow(&mut self, engines: &BTreeSet<EngineId>) {
+        self.engines = Some(match &self.engines {
+            Some(named) => named & engines,
+            None => engines.clone(),
+        });
+    }
+
     /// How many labels, resources, tasks and engines it names.
     pub fn len(&self) -> usize {
         self.labels.len() + self.resources.len() + self.tasks.len() + self.engines.as_ref().map_or(0, BTreeSet::len)

@@ -1,6 +1,7 @@
 //! Undirected networks, compact in memory, and random ones.
 
 use rand::Rng;
+use serde::Serialize;
 
 /// The most nodes that a network has: 2^27, which take 2.5 GiB with their edges at a mean degree of 4, and twice that to build.
 pub const NODES_MAX: u32 = 1 << 27;
@@ -12,7 +13,7 @@ pub const EDGES_MAX: usize = 1 << 29;
 ///
 /// All neighbours stand in one array, those of a node side by side ("compressed sparse rows"): four bytes for each node and
 /// eight for each edge, and a walk over the network reads memory in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Network {
     /// Where the neighbours of each node start, and at the end where those of the last one stop.
     starts: Vec<u32>,

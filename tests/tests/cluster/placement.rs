@@ -96,3 +96,50 @@ fn tasks_whose_engines_have_left_or_lack_what_they_require_fail_and_say_why() {
     let text = lacking[0].text.as_deref().unwrap_or_default();
     assert!(text.contains("engine 0 does not have 1 of the resource gpu"), "{text}");
 }
+
+#[derive(Deserialize)]
+struct Followed {
+    /// Where each task that left a value ran, and those that looked for it.
+    places: Vec<(BTreeSet<u32>, BTreeSet<u32>)>,
+    built: Vec<String>,
+    used: Vec<String>,
+    any: BTreeSet<u32>,
+    all: Vec<Outcome<u64>>,
+}
+
+#[test]
+fn tasks_follow_others_to_their_engines_through_a_restart_of_the_controller_and_later() {
+    let lab = Lab::new();
+    let controller = lab.controller();
+    let _nodes = ["--engines 1", "--engines 2"].map(|options| node(&lab, options));
+    let probe = lab.start(PROBE, ["followed", "200"]);
+    probe.wait_line("submitted");
+    controller.kill();
+    let controller = lab.controller();
+    let Followed { places, built, used, any, all } = probe.finish().success().json();
+    assert!(places.iter().all(|(built, used)| built.len() == 1 && built == used), "{places:?}");
+    assert!(!any.is_empty() && any.is_subset(&[0, 1].into()), "{any:?}");
+    let text = all[0].text.as_deref().unwrap_or_default();
+    assert!(text.contains("the tasks that it follows ran on several engines"), "{text}");
+
+    // All of it has ended by now, and another controller knows where.
+    controller.kill();
+    let _controller = lab.controller();
+    let client = lab.client();
+    client.wait_for_engines(3, SOON).expect("they are back");
+    let place = *places[0].0.first().expect("it ran");
+    let used: Vec<MessageId> = used.iter().map(|id| id.parse().expect("a message id")).collect();
+    let mut again = client.resubmit::<u64>(used).expect("they are known");
+    assert_eq!(again.get_timeout(SOON).expect("they run"), [0; 5]);
+    assert!(again.metadata().expect("they ran").iter().all(|task| task.engine == Some(EngineId(place))));
+    let follow_one = || -> Vec<Outcome<u64>> { lab.run(PROBE, ["follow-one", &built[0]]).success().json() };
+    assert_eq!(follow_one()[0].engine, Some(place));
+
+    client.shutdown(&[EngineId(place)]).expect("it is there");
+    wait_for("its end", || client.engine_ids().iter().all(|id| id.0 != place).then_some(()));
+    let outcome = follow_one().remove(0);
+    let impossible = |cause: &Cause| matches!(cause, Cause::ImpossibleDependency { .. });
+    assert!(outcome.result.is_err_and(|error| impossible(&error.cause)));
+    let text = outcome.text.unwrap_or_default();
+    assert!(text.contains(&format!("the engines on which the tasks ran that it follows have left: {place}")), "{text}");
+}

@@ -67,6 +67,26 @@ fn one_seed_makes_one_curve_whatever_the_engines() {
     assert_eq!(curves[0], curves[2]);
 }
 
+#[test]
+fn a_pipeline_builds_networks_simulates_where_they_are_and_sums_up_there() {
+    let lab = Lab::new();
+    let (_first, _controller) = lab.cluster(2);
+    let _second = lab.engine_node(1);
+    let small = "--networks 5 --nodes 500 --parts 3 --repetitions 4 --seed 2";
+    // All columns but the engine, which is the last one.
+    let results = |stdout: &str| -> Vec<Vec<String>> {
+        let rows = stdout.lines().filter(|line| line.trim_start().starts_with(|c: char| c.is_ascii_digit()));
+        rows.map(|row| row.split_whitespace().take(5).map(str::to_owned).collect()).collect()
+    };
+    let of_cluster = lab.run("pipeline", small.split(' ').chain(["--engines", "3"])).success().stdout;
+    assert!(of_cluster.contains(" of 60 epidemics took off"), "{of_cluster}");
+    let mut alone = lab.command("pipeline");
+    alone.args(small.split(' ')).args(["--engines", "1"]);
+    let alone = engineroom_tests::Process::start("pipeline", &mut alone).finish().success().stdout;
+    assert_eq!(results(&of_cluster).len(), 6, "{of_cluster}");
+    assert_eq!(results(&of_cluster), results(&alone));
+}
+
 /// How many points of the notebook are in each state.
 fn states(notebook: &Value) -> [usize; 3] {
     let is = |entry: &&Value, state: &str| entry["state"] == state || entry["state"].get(state).is_some();

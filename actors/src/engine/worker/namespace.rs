@@ -22,8 +22,9 @@ const BYTES_MAX: u64 = 1 << 30;
 ///
 /// An engine keeps them in its worker, a namespace for each program. So they are there as long as the worker is: they are lost when
 /// its process ends, be it that a task crashes or is stopped, that the engine is restarted, or that it has run four other programs
-/// since. Nothing says that a task of a load-balanced view comes to an engine where a value was set: a
-/// [`DirectView`](crate::DirectView) sets values on all of its engines.
+/// since. Nothing says that a task of a load-balanced view comes to an engine where a value was set, unless it
+/// [follows](crate::LoadBalancedView::follow) the one that set it; a [`DirectView`](crate::DirectView) sets values on all of its
+/// engines.
 ///
 /// It has at most 4,096 values, and 1 GiB of them as they are encoded. What is beyond is refused; nothing is dropped to make room.
 ///

@@ -5,7 +5,7 @@ use crate::results::{
     backend::{Answer, Done, FirstPending, JobInfo, Page, Question, Viewer, Write},
     evicted_run, part,
 };
-use crate::scheduler::Known;
+use crate::scheduler::{Known, Located, Whereabouts};
 use crate::status::StatusCounts;
 use crate::task::JobId;
 use crate::wire::{Run, StoreRefusal};
@@ -69,6 +69,7 @@ impl Memory {
             Question::FirstPending { viewer, job, first, end } => {
                 Answer::FirstPending(self.first_pending(&viewer, job, first, end))
             }
+            Question::Whereabouts { viewer, question } => Answer::Whereabouts(self.located(&viewer, &question)),
             Question::Tasks { .. } => Answer::Tasks(Err(StoreRefusal::NotHere(
                 "the controller keeps results in memory, and no arguments of tasks that have ended: start it with `--store sqlite`"
                     .into(),
@@ -89,6 +90,23 @@ impl Memory {
         let whole = first == 0 && count >= info.counts.submitted;
         let part = if whole { StatusCounts::default() } else { self.status(job, first, count) };
         Some(info.known((first, count), part))
+    }
+
+    /// Where tasks ran whose outcomes are here.
+    fn located(&self, viewer: &Viewer, question: &Whereabouts) -> Located {
+        let mut located = Located::default();
+        let Some(info) = self.info(question.of).filter(|info| viewer.sees(&info.owner)) else { return located };
+        let (first, end) = (question.first, question.first.saturating_add(question.count).min(info.counts.submitted));
+        for kept in self.kept_within(question.of, first, end) {
+            let (from, to) = (kept.run.first.max(first), kept.run.end().min(end));
+            let tasks = question.counting(to - from, kept.run.failed_within(from, to));
+            if located.add(kept.run.engine, tasks, question.most) {
+                return located;
+            }
+        }
+        let dropped = self.evicted_within(question.of, first, end.saturating_sub(first));
+        located.nowhere += dropped.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
+        located
     }
 
     fn status_for(&self, viewer: &Viewer, job: JobId, first: u32, count: u32) -> StatusCounts {

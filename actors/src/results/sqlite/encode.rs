@@ -2,10 +2,12 @@
 //!
 //! sqlite notices damage to its own structure, not to what lies in it; the checksum notices that.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::task::{Cause, Outcomes, Packed, TaskOutput, Timing, compact};
+use crate::task::{Cause, EngineId, Outcomes, Packed, TaskOutput, Timing, compact};
 use crate::wire::{JobHeader, RunBody};
 
 /// How many bytes of the BLAKE3 hash of a body stand before it. Eight find any accidental damage.
@@ -101,6 +103,19 @@ pub(super) fn encode_header(header: &JobHeader) -> Result<Vec<u8>, BadBody> {
 
 pub(super) fn decode_header(bytes: &[u8]) -> Result<JobHeader, BadBody> {
     from_msgpack(&unseal::<Bytes>(bytes)?)
+}
+
+/// Ids of engines, each as four bytes, little endian.
+pub(super) fn encode_engines(engines: &BTreeSet<EngineId>) -> Vec<u8> {
+    engines.iter().flat_map(|engine| engine.0.to_le_bytes()).collect()
+}
+
+pub(super) fn decode_engines(bytes: &[u8]) -> Result<BTreeSet<EngineId>, BadBody> {
+    let (ids, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(BadBody("has a part of an engine's id".into()));
+    }
+    Ok(ids.iter().map(|id| EngineId(u32::from_le_bytes(*id))).collect())
 }
 
 /// The offsets of failed tasks, so that parts of a run are counted without its body. `None` if none or all of them failed.

@@ -8,7 +8,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::{
-    encode::{encode_arguments, encode_failures, encode_header, encode_run},
+    encode::{encode_arguments, encode_engines, encode_failures, encode_header, encode_run},
     error::Fault,
     rows::{self, Totals},
     schema::{JOBS_MAX, key},
@@ -106,9 +106,9 @@ impl<'c> Group<'c> {
                 Ok(Outcome::Silent)
             }
             Write::Engines(note) => self.note_engines(note).map(|()| Outcome::Silent),
-            Write::Released { job } => {
-                let mut update = self.connection.prepare_cached("UPDATE job SET released = 1 WHERE id = ?1")?;
-                update.execute([job.as_bytes()])?;
+            Write::Released { job, engines } => {
+                let mut update = self.connection.prepare_cached("UPDATE job SET released = 1, engines = ?2 WHERE id = ?1")?;
+                update.execute(params![job.as_bytes(), engines.as_ref().map(encode_engines)])?;
                 Ok(Outcome::Silent)
             }
             Write::Count { viewer, job, first, count } => Ok(Outcome::Counted(self.count(viewer, *job, *first, *count)?)),

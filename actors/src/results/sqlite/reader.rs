@@ -44,6 +44,7 @@ impl Reader {
                 Answer::FirstPending(status::first_pending(&snapshot, &viewer, job, first, end)?)
             }
             Question::Tasks { viewer, fetch } => Answer::Tasks(tasks(&snapshot, &viewer, &fetch)?),
+            Question::Whereabouts { viewer, question } => Answer::Whereabouts(status::located(&snapshot, &viewer, &question)?),
             Question::Records { viewer, query } => Answer::Records(Ok(records::page(&snapshot, &viewer, &query)?)),
         })
     }

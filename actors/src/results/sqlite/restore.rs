@@ -4,7 +4,7 @@ use engineroom_runtime::proto::handshake::Incarnation;
 use rusqlite::Connection;
 
 use super::{
-    encode::decode_header,
+    encode::{decode_engines, decode_header},
     error::Fault,
     reader::read_arguments,
     rows,
@@ -21,7 +21,7 @@ pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fa
     let mut restored =
         Restored { first_batch: life << LIFE_SHIFT, next_engine, engines, jobs: Vec::new(), ended: ended(connection)? };
     let mut statement = connection
-        .prepare("SELECT no, id, owner, incarnation, header, submitted, closed, failed, released FROM job WHERE ended_us IS NULL ORDER BY no")?;
+        .prepare("SELECT no, id, owner, incarnation, header, submitted, closed, failed, released, engines FROM job WHERE ended_us IS NULL ORDER BY no")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (no, submitted) = (row.get(0)?, row.get(5)?);
@@ -41,6 +41,7 @@ pub(super) fn restore(connection: &Connection, life: u64) -> Result<Restored, Fa
             failed: row.get(7)?,
             closed: row.get(6)?,
             released: row.get(8)?,
+            engines: row.get_ref(9)?.as_blob_or_null().map_err(rusqlite::Error::from)?.map(decode_engines).transpose()?,
             waited,
             arguments: arguments(connection, no, &pending)?,
             pending,

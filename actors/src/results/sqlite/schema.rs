@@ -9,7 +9,7 @@ use rusqlite::Connection;
 pub(super) const APPLICATION_ID: i64 = 0x456E_6752;
 
 /// The steps from each version of the schema to the next one. Never changed once released; only added to.
-const STEPS: &[&str] = &[FIRST, SECOND];
+const STEPS: &[&str] = &[FIRST, SECOND, THIRD];
 
 /// The version of a file after all steps.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -74,6 +74,9 @@ CREATE TABLE losses(key INTEGER PRIMARY KEY, count INTEGER NOT NULL, losses INTE
 
 /// Jobs that wait for tasks of others until they are released, once for all.
 const SECOND: &str = "ALTER TABLE job ADD COLUMN released INTEGER NOT NULL DEFAULT 0;";
+
+/// The engines that jobs are bound to since they were released, if they follow others: their ids, little endian.
+const THIRD: &str = "ALTER TABLE job ADD COLUMN engines BLOB;";
 
 /// The key of a task.
 pub(super) fn key(job: i64, index: u32) -> i64 {

@@ -9,8 +9,9 @@ use super::{
     schema::{index, job_of, key},
 };
 use crate::results::backend::{FirstPending, Viewer};
+use crate::scheduler::{Located, Whereabouts};
 use crate::status::StatusCounts;
-use crate::task::JobId;
+use crate::task::{EngineId, JobId};
 
 /// How many rows the search for a pending task looks at before it gives the reader's other questions a turn.
 const LOOKED_AT_MAX: u32 = 20_000;
@@ -73,6 +74,36 @@ fn recorded(connection: &Connection, job: i64, first: u32, end: u32) -> Result<(
         failed += u64::from(if is_whole { of_run } else { failed_between(failures, of_run, from - start, to - start) });
     }
     Ok((done, failed))
+}
+
+/// Where tasks ran whose outcomes are here. Looks at each run.
+pub(super) fn located(connection: &Connection, viewer: &Viewer, question: &Whereabouts) -> Result<Located, Fault> {
+    let mut located = Located::default();
+    let row = JobRow::load(connection, question.of)?.filter(|row| viewer.sees(&row.owner));
+    let Some(row) = row else { return Ok(located) };
+    let (first, end) = (question.first, question.first.saturating_add(question.count).min(row.counts.submitted));
+    let mut statement = connection.prepare_cached(
+        "SELECT key, count, failed, engine, CASE WHEN key < ?1 OR key + count > ?2 THEN failures END FROM run \
+         WHERE key >= coalesce((SELECT max(key) FROM run WHERE key <= ?1), ?1) AND key < ?2 ORDER BY key",
+    )?;
+    let mut rows = statement.query([key(row.no, first), key(row.no, end)])?;
+    while let Some(run) = rows.next()? {
+        let (at, count, of_run): (i64, u32, u32) = (run.get(0)?, run.get(1)?, run.get(2)?);
+        let start = index(at);
+        let (from, to) = (first.max(start), end.min(start.saturating_add(count)));
+        if job_of(at) != row.no || from >= to {
+            continue;
+        }
+        let failures = run.get_ref(4)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+        let failed = if to - from == count { of_run } else { failed_between(failures, of_run, from - start, to - start) };
+        if located.add(run.get::<_, Option<u32>>(3)?.map(EngineId), question.counting(to - from, failed), question.most) {
+            return Ok(located);
+        }
+    }
+    if row.evicted > 0 && first < end {
+        located.nowhere += evicted(connection, row.no, first, end)?;
+    }
+    Ok(located)
 }
 
 fn evicted(connection: &Connection, job: i64, first: u32, end: u32) -> Result<u64, Fault> {

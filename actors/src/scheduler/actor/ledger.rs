@@ -147,7 +147,8 @@ impl Ledger {
     /// # Errors
     /// When the core does not take it; nothing is changed then.
     pub fn restore(&mut self, core: &mut Scheduler, client: ClientKey, restored: RestoredJob) -> Result<(), OpenError> {
-        let RestoredJob { id, owner, header, submitted, failed, closed, released, waited, pending, arguments } = restored;
+        let RestoredJob { id, owner, header, submitted, failed, closed, released, engines, waited, pending, arguments } =
+            restored;
         let mut job = Job::new(client, owner, &header);
         (job.submitted, job.closed) = (submitted, closed);
         let mut load = Weight::default();
@@ -160,7 +161,7 @@ impl Ledger {
         let suspended =
             |span: &PendingTasks| Suspended { first: span.first, count: span.count, tries: Tries::of_kept(span.losses) };
         let suspended: Vec<Suspended> = pending.iter().map(suspended).collect();
-        let past = Past { total: submitted, failed, closed, released, waited };
+        let past = Past { total: submitted, failed, closed, released, engines, waited };
         core.restore_job(spec(id, client, &header), &past, load, &suspended)?;
         let account = self.accounts.entry(client).or_default();
         account.jobs += 1;
@@ -436,6 +437,10 @@ fn check_dependencies(id: JobId, header: &JobHeader) -> Result<(), SubmitRefusal
 }
 
 fn check_selection(header: &JobHeader) -> Result<(), SubmitRefusal> {
+    let chooses = !header.options.selection.is_empty() || !header.options.follow.is_empty();
+    if chooses && !header.direct.is_empty() {
+        return Err(invalid("it names the engine of each task, and chooses engines besides: leave out one of the two".into()));
+    }
     let count = header.options.selection.len();
     if count > SELECTION_MAX {
         let text = format!("it names {count} engines, labels and resources, and {SELECTION_MAX} is the limit: choose by a label");

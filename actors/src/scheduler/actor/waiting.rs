@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::SchedulerActor;
-use crate::results::{CountTasks, Settle};
-use crate::scheduler::{Known, Ticket, Time};
+use crate::results::{CountTasks, LocateTasks, Settle};
+use crate::scheduler::{Known, Located, Ticket, Time, Whereabouts};
 use crate::task::JobId;
 
 /// The timer for what is due next.
@@ -28,6 +28,14 @@ struct Confirmed(Ticket);
 struct Counted {
     ticket: Ticket,
     known: Option<Known>,
+}
+
+/// A store has said where tasks ran.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TasksLocated {
+    ticket: Ticket,
+    located: Located,
 }
 
 impl SchedulerActor {
@@ -75,6 +83,31 @@ impl SchedulerActor {
                 own.do_send(Counted { ticket, known });
             }
         });
+    }
+
+    /// Asks the store of a job where tasks ran that another job follows. Everything that is asked about is kept.
+    pub(super) fn locate_tasks(&self, ticket: Ticket, question: Whereabouts, context: &Context<Self>) {
+        let Some(entry) = self.ledger.job(ticket.job) else { return };
+        let (reply, told) = oneshot::channel();
+        let owner = entry.owner.name.clone();
+        self.store(question.of).do_send(LocateTasks { question, owner, reply });
+        let own = context.address();
+        actix_rt::spawn(async move {
+            // A store that has ended takes the controller with it.
+            if let Ok(located) = told.await {
+                own.do_send(TasksLocated { ticket, located });
+            }
+        });
+    }
+}
+
+impl Handler<TasksLocated> for SchedulerActor {
+    type Result = ();
+
+    fn handle(&mut self, TasksLocated { ticket, located }: TasksLocated, context: &mut Context<Self>) {
+        let now = self.now();
+        self.core.located(now, ticket, located);
+        self.carry_out(context);
     }
 }
 

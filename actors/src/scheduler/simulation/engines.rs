@@ -176,7 +176,7 @@ impl Cluster {
                 let mut failed = Vec::new();
                 for (at, task) in (0..).zip(&mut model.tasks[first as usize..(first + count) as usize]) {
                     task.outcomes += 1;
-                    task.failed = task.failures < task.fails;
+                    (task.failed, task.engine) = (task.failures < task.fails, Some(id));
                     failed.extend(task.failed.then_some(Failure { at, may_pass: true }));
                 }
                 let accepted = self.scheduler.reported(Time(self.now), id, batch, (first, count), busy_us, &failed);

@@ -2,6 +2,7 @@
 
 mod balance;
 mod direct;
+mod following;
 mod losses;
 mod model;
 mod order;

@@ -93,7 +93,7 @@ fn single_tasks_are_waited_for_from_the_moment_at_which_the_store_was_asked() {
     assert_eq!(rig.sent(), [(1, 1, 3, 1, 1)]);
     rig.end(1, 1);
     let commands = rig.commands();
-    assert!(commands.contains(&Command::Released { job: JobId::from_u128(2) }), "{commands:?}");
+    assert!(commands.contains(&Command::Released { job: JobId::from_u128(2), engines: None }), "{commands:?}");
 }
 
 #[test]

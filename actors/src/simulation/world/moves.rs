@@ -1,7 +1,7 @@
 //! What may happen next.
 
 use super::*;
-use crate::task::{Condition, End, Quorum};
+use crate::task::{Condition, End, Quorum, TaskOptions};
 
 impl World {
     pub(super) fn deliver_to_controller(&mut self) {
@@ -187,7 +187,11 @@ impl World {
             }
             _ => Vec::new(),
         };
-        self.clients[at].open(id, direct, chunk, after);
+        let (mut after, mut follow) = (after, Vec::new());
+        if direct.is_empty() && self.rng.one_in(2) {
+            std::mem::swap(&mut after, &mut follow);
+        }
+        self.clients[at].open(id, direct, chunk, TaskOptions { after, follow, ..TaskOptions::default() });
         id
     }
 

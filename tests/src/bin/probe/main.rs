@@ -93,6 +93,8 @@ fn run(options: &Options) -> Result<()> {
         "placed" => placement::placed(options),
         "placed-at" => placement::placed_at(options),
         "placed-in-vain" => placement::placed_in_vain(options),
+        "followed" => placement::followed(options),
+        "follow-one" => placement::follow_one(options),
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),

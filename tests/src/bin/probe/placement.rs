@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
-use engineroom::{AsyncResult, EngineId, Engines, Error, LoadBalancedView, Result, Shape};
+use engineroom::{
+    AsyncResult, Dependency, EngineId, Engines, Error, LoadBalancedView, MessageId, NamespaceError, Result, Shape, TaskContext,
+};
 use engineroom_tests::{SOON, outcomes};
 use serde_json::json;
 
@@ -80,5 +82,52 @@ pub fn placed_in_vain(options: &Options) -> Result<()> {
     let alone = outcomes(view.targets(EngineId(2)).map(nap, [1]))?;
     let lacking = outcomes(view.targets(EngineId(0)).require_resource("gpu", 1).map(nap, [1]))?;
     print(&[leaving, left, alone, lacking]);
+    Ok(())
+}
+
+/// Leaves a value where it runs, after a while.
+fn build((number, millis): (u64, u64)) -> u64 {
+    nap(millis);
+    let task = TaskContext::current().expect("this is a task");
+    task.namespace().set(&format!("network {number}"), number * number).expect("room for a number");
+    number
+}
+
+fn find(number: u64) -> std::result::Result<u64, NamespaceError> {
+    let task = TaskContext::current().expect("this is a task");
+    task.namespace().get::<u64>(&format!("network {number}")).map(|value| *value)
+}
+
+/// `followed MILLIS`: tasks of so long that leave values on their engines, and tasks that follow each to find its value; others that
+/// follow a map to any of its engines, and to the one of all, which there is not. Says "submitted", and prints where all ran.
+pub fn followed(options: &Options) -> Result<()> {
+    let client = options.client()?;
+    client.wait_for_engines(3, SOON)?;
+    let view = client.load_balanced_view().chunk_size(1);
+    let millis = options.number(1);
+    let built: Vec<_> = (0..6).map(|number| view.apply(build, (number, millis))).collect();
+    let used: Vec<_> = (0..).zip(&built).map(|(number, built)| view.follow(built).try_map(find, [number; 5])).collect();
+    let map = view.targets([EngineId(0), EngineId(1)]).map(nap, [millis; 6]);
+    let any = view.follow(Dependency::on(&map).any()).map(nap, [5; 12]);
+    let all = view.follow(&map).map(nap, [1]);
+    client.flush(SOON)?;
+    println!("submitted");
+    let ids = |id: MessageId| id.to_string();
+    let built_ids: Vec<String> = built.iter().flat_map(|built| built.message_ids()).map(ids).collect();
+    let used_ids: Vec<String> = used[0].message_ids().into_iter().map(ids).collect();
+    let mut places = Vec::new();
+    for (number, (built, mut used)) in (0..).zip(built.into_iter().zip(used)) {
+        let values = used.get_timeout(SOON)?;
+        assert_eq!(values, [number * number; 5]);
+        places.push((ran(built)?, ran(used)?));
+    }
+    print(&json!({ "places": places, "built": built_ids, "used": used_ids, "any": ran(any)?, "all": outcomes(all)? }));
+    Ok(())
+}
+
+/// `follow-one TASK`: what became of a task that follows one of another client.
+pub fn follow_one(options: &Options) -> Result<()> {
+    let id: MessageId = options.arguments[1].parse().unwrap_or_else(|_| panic!("{:?} is no message id", options.arguments[1]));
+    print(&outcomes(options.client()?.load_balanced_view().follow(id).apply(nap, 1))?);
     Ok(())
 }

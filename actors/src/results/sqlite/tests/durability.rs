@@ -114,11 +114,14 @@ fn who_waits_for_no_others_any_more_is_known_after_a_restart_and_so_is_since_whe
     store.apply(in_time(JOB, 0));
     store.apply(in_time(JOB, 2));
     store.apply(keep(OTHER, 0, 1));
-    store.apply(Write::Released { job: JOB });
+    let engines = Some([EngineId(3), EngineId(70_000)].into());
+    store.apply(Write::Released { job: JOB, engines: engines.clone() });
+    store.apply(Write::Released { job: OTHER, engines: None });
     store.record(JOB, ran(0, 2, &[1]));
     let store = store.reopened();
     let [job, other] = &store.restored.jobs[..] else { panic!("two jobs: {:?}", store.restored.jobs) };
-    assert_eq!((job.released, job.failed, other.released, other.failed), (true, 1, false, 0));
+    assert_eq!((job.released, job.failed, other.released, other.failed), (true, 1, true, 0));
+    assert_eq!((&job.engines, &other.engines), (&engines, &None));
     assert_eq!(job.waited.iter().map(|(end, _)| *end).collect::<Vec<_>>(), [2, 4]);
     assert!(other.waited.is_empty(), "nobody asks");
 }
@@ -131,7 +134,9 @@ fn a_file_of_the_first_schema_becomes_one_of_today() {
     drop(store);
     let file = dir.path().join("store.sqlite");
     let older = rusqlite::Connection::open(file).unwrap();
-    older.execute_batch("ALTER TABLE job DROP COLUMN released; PRAGMA user_version = 1").unwrap();
+    older
+        .execute_batch("ALTER TABLE job DROP COLUMN released; ALTER TABLE job DROP COLUMN engines; PRAGMA user_version = 1")
+        .unwrap();
     drop(older);
     let store = Direct::open(dir, Retention::default()).unwrap();
     assert_eq!(
