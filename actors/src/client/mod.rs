@@ -251,7 +251,7 @@ impl Client {
         self.inner.shared.engines().iter().map(|engine| engine.id).collect()
     }
 
-    /// The engines that are there now, with their nodes and labels.
+    /// The engines that are there now, with their nodes, labels and resources.
     pub fn engines(&self) -> Vec<EngineInfo> {
         self.inner.shared.engines()
     }

@@ -172,12 +172,17 @@ impl Scheduler {
         idle.or_else(|| kinds.iter().find_map(|kind| self.kinds[*kind].open.first()))
     }
 
-    /// What an engine runs next: of the same priority, what is bound to it before what is not.
+    /// What an engine runs next: what is bound to it before what is not, but for load-balanced tasks that have chosen it, which give
+    /// way to a higher priority.
     fn next_for(&mut self, engine: Key<Engine>) -> Option<Entry> {
         let engine = &mut self.engines[engine];
         let order = &mut self.kinds[engine.kind].order;
         let Some(bound) = engine.pinned.first(&self.clients) else { return order.first(&self.clients) };
-        let higher = |free: &Entry| self.jobs[free.job].priority > self.jobs[bound.job].priority;
+        let job = &self.jobs[bound.job];
+        if !job.is_balanced() {
+            return Some(bound);
+        }
+        let higher = |free: &Entry| self.jobs[free.job].priority > job.priority;
         order.first(&self.clients).filter(higher).or(Some(bound))
     }
 

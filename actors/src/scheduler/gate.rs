@@ -185,6 +185,9 @@ impl Scheduler {
 
     /// Finds out for which jobs it is decided what becomes of them, now that something has ended that they wait for.
     pub(super) fn judge_touched(&mut self) {
+        if self.touched.is_empty() {
+            return;
+        }
         let mut later = Vec::new();
         while let Some(id) = self.touched.pop() {
             let Some(job) = self.job_keys.get(&id).map(|key| &mut self.jobs[*key]) else { continue };

@@ -86,6 +86,11 @@ impl Job {
         self.parts.last().map_or(0, |part| part.end) - self.total
     }
 
+    /// Whether its tasks were not each given an engine: it has one part, with room for all there can be.
+    pub(crate) fn is_balanced(&self) -> bool {
+        self.parts.len() == 1 && self.parts[0].end == TASKS_MAX
+    }
+
     /// The part that holds `index`.
     pub(crate) fn part_of(&self, index: u32) -> usize {
         self.parts.partition_point(|part| part.end <= index)

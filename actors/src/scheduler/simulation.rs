@@ -65,6 +65,8 @@ struct JobModel {
     released: bool,
     /// The only engines that it may run on since, if it follows others.
     bound: Option<BTreeSet<EngineId>>,
+    /// The engines that had run what it follows when that was asked for.
+    place: BTreeSet<EngineId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -272,7 +274,19 @@ impl Cluster {
             options: options.clone(),
         };
         self.scheduler.open_job(spec).unwrap();
-        self.jobs.insert(id, JobModel { requirement, pins, tasks: vec![], closed: false, options, released: false, bound: None });
+        self.jobs.insert(
+            id,
+            JobModel {
+                requirement,
+                pins,
+                tasks: vec![],
+                closed: false,
+                options,
+                released: false,
+                bound: None,
+                place: BTreeSet::new(),
+            },
+        );
         self.extend_by(id);
     }
 
@@ -406,6 +420,8 @@ impl Cluster {
                         }
                     }
                     self.places.push_back((ticket, located));
+                    let place = self.place(&self.jobs[&ticket.job]);
+                    self.jobs.get_mut(&ticket.job).unwrap().place = place;
                 }
                 Command::Released { job, engines } => {
                     let options = self.jobs[&job].options.clone();

@@ -83,7 +83,7 @@ fn pipeline() -> Result<(), Failure> {
     let view = session.client.load_balanced_view().label("pipeline").chunk_size(1);
 
     // Each task leaves its network on its engine, and tells how many edges it has.
-    let mut built = view.try_map(|plan| build(plan, namespace()?), (0..networks).map(|network| Plan { network, nodes, seed }));
+    let built = view.try_map(|plan| build(plan, namespace()?), (0..networks).map(|network| Plan { network, nodes, seed }));
     let mut sums = Vec::new();
     for (network, id) in (0..).zip(built.message_ids()) {
         let part = move |part| Part { network, part, repetitions, transmissibility, seed };

@@ -76,13 +76,20 @@ impl Cluster {
         }
     }
 
-    /// Whether no engine that is there has run what a job follows, and may run it.
+    /// The engines that have run what a job follows.
+    pub(super) fn place(&self, job: &JobModel) -> BTreeSet<EngineId> {
+        let follow = &job.options.follow;
+        let engines = (0..=self.engines_ever).map(EngineId);
+        engines.filter(|id| follow.iter().all(|condition| self.has_run(*id, condition))).collect()
+    }
+
+    /// Whether none of the engines is there that had run what a job follows, and may run it.
     pub(super) fn has_no_place(&self, job: &JobModel) -> bool {
         let named = job.options.selection.engines.as_ref();
-        let may = |id: &EngineId| {
-            named.is_none_or(|named| named.contains(id)) && job.options.follow.iter().all(|c| self.has_run(*id, c))
+        let takes = |id: &&EngineId| {
+            named.is_none_or(|named| named.contains(id)) && self.engines.get(id).is_some_and(|engine| !engine.draining)
         };
-        !job.options.follow.is_empty() && !self.engines.iter().any(|(id, engine)| !engine.draining && may(id))
+        !job.options.follow.is_empty() && !job.place.iter().any(|id| takes(&id))
     }
 
     /// What became of tasks: how many succeeded and failed, how many there will be if that is known, how many of them never come.
