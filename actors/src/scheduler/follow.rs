@@ -107,6 +107,8 @@ impl Scheduler {
             let ticket = Ticket { job: job.id, seq: job.seq, item };
             self.out.push(Command::Locate { ticket, question: Whereabouts { of, first, count, end, most } });
         }
+        // One that names no tasks at all asks nothing.
+        self.place_if_located(key);
     }
 
     /// The store answers a [`Command::Locate`]: nothing if it does not know the job any more.
@@ -116,6 +118,12 @@ impl Scheduler {
         let Gate::Waiting(wait) = &mut self.jobs[key].gate else { return };
         let Some(item) = wait.items.get_mut(ticket.item).filter(|_| wait.stage == Stage::Locating) else { return };
         item.located = Some(Box::new(located));
+        self.place_if_located(key);
+    }
+
+    /// Decides where a job runs, if it is known where all ran that it follows.
+    fn place_if_located(&mut self, key: Key<Job>) {
+        let Gate::Waiting(wait) = &self.jobs[key].gate else { return };
         if wait.followed().any(|(_, item, ..)| item.located.is_none()) {
             return;
         }

@@ -82,6 +82,10 @@ fn what_was_to_be_where_no_engine_is_fails_at_once_and_says_why() {
     assert!(follow(3, Quorum::All, located(ids([1]), 2)).contains("it is not known where 2 of the tasks that it follows ran"));
     assert!(follow(4, Quorum::Any, located(ids([]), 7)).contains("none of the tasks that it follows ran"));
     assert!(follow(5, Quorum::All, located(ids([8]), 0)).ends_with("have left: 8"));
+    let mut nothing = following(8, Quorum::All);
+    nothing.options.follow[0].runs.clear();
+    rig.submit(nothing, 2);
+    assert!(why(&rig.decided()).contains("none of the tasks that it follows ran"));
     let selection = Selection { engines: Some(ids([3, 4])), ..Selection::default() };
     let mut elsewhere = following(6, Quorum::Any);
     elsewhere.options.selection = selection.clone();
