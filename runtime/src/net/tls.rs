@@ -38,12 +38,14 @@ use crate::{
 /// The protocol's name in the TLS handshake. Nodes of another one don't connect at all.
 pub const ALPN: &[u8] = b"engineroom/1";
 
-/// A quiet link sends something this often, so that a peer that is gone is noticed. Well below [`IDLE_TIMEOUT`], so that
-/// two lost packets do no harm.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A quiet link sends something this often, so that a peer that is gone is noticed. After a cut it is this long until the next
+/// attempt, which must come before [`IDLE_TIMEOUT`].
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// A link from which nothing was heard for so long is lost. Bounds how long the tasks of a silent engine are stuck.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+/// A link from which nothing was heard for so long is lost. QUIC counts anew when, after something was heard, something is sent for
+/// the first time: so it takes [`KEEP_ALIVE`] more. Together they bound how long the tasks of a silent engine are stuck, which is to
+/// be less than 15 s; and a cut of 10 s ends no link.
+pub const IDLE_TIMEOUT: Duration = Duration::from_millis(12_500);
 
 /// How many streams of both directions the peer may have open: the control stream, which the dialler opens.
 pub const CONTROL_STREAMS_MAX: u32 = 1;

@@ -122,7 +122,7 @@ fn a_task_that_kills_its_engine_node_fails_as_poisoned_and_spares_others() {
     let lab = Lab::new();
     let _controller = lab.controller();
     let mut nodes: Vec<Process> = (0..6).map(|_| lab.engine_node(1)).collect();
-    // A node that was killed says no goodbye: the silence of up to six in a row is noticed after 15 s each.
+    // A node that was killed says no goodbye: the silence of up to six in a row is noticed within 15 s each.
     let ended = lab.start(PROBE, ["poison", "21"]).finish_within(2 * SOON).success();
     let outcomes: Vec<Outcome<u64>> = ended.json();
     for (number, outcome) in (0..).zip(&outcomes) {

@@ -23,7 +23,7 @@ const ENGINES: [(&str, &str); 2] = [("engine0", "10.77.0.3"), ("engine1", "10.77
 /// Where the client moves to.
 const ELSEWHERE: &str = "10.77.0.99";
 
-/// Below the 15 s of silence that end a link.
+/// Below the silence that ends a link.
 const SHORT_CUT: Duration = Duration::from_secs(10);
 
 /// How many engines a node has.

@@ -1,4 +1,7 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use quinn::{ClientConfig, Connection, ServerConfig};
 use rustls::pki_types::CertificateDer;
@@ -257,7 +260,8 @@ fn what_cannot_be_staged_is_classified() {
 
 #[test]
 fn the_limits_fit_each_other() {
-    assert!(KEEP_ALIVE * 2 < IDLE_TIMEOUT, "two keep-alives may be lost");
+    assert!(IDLE_TIMEOUT + KEEP_ALIVE < Duration::from_secs(15), "silence is noticed within 15 s");
+    assert!(Duration::from_secs(10) + KEEP_ALIVE < IDLE_TIMEOUT, "a cut of 10 s ends no link");
     assert_eq!(endpoint_config().get_max_udp_payload_size(), u64::from(UDP_PAYLOAD_BYTES_MAX));
     const {
         assert!(BULK_STREAMS_MAX * STREAM_RECEIVE_WINDOW < RECEIVE_WINDOW, "bulk must not stop the control stream");

@@ -1,12 +1,20 @@
 //! Programs that look closely at errors.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    io::{BufRead, stdin},
+    path::PathBuf,
+    time::Duration,
+};
 
 use engineroom::{Cause, Error, Result, TaskContext, TypedError};
 use engineroom_tests::wait_for_file;
 use serde::{Deserialize, Serialize};
 
 use crate::{Options, print};
+
+/// How long it may take until the loss of an engine that went without a word is known to whoever waits for its tasks.
+const LOSS_NOTICED: Duration = Duration::from_secs(15);
 
 /// Why a number was not taken.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -52,8 +60,8 @@ pub fn typed(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// `direct-lost FILE`: one task an engine, each of which waits for the file. Prints the results by engine; then a call that fails
-/// everywhere.
+/// `direct-lost FILE`: one task an engine, each of which waits for the file. Prints the results by engine, all of which must be there
+/// 15 s after a line has come by standard input; then has a call fail everywhere.
 pub fn direct(options: &Options) -> Result<()> {
     let client = options.client()?;
     let engine_of_this = |gate: PathBuf| {
@@ -61,8 +69,10 @@ pub fn direct(options: &Options) -> Result<()> {
         TaskContext::current().map(|task| task.engine)
     };
     let view = client.direct_view()?;
-    let applied = view.apply(engine_of_this, PathBuf::from(&options.arguments[1]));
+    let mut applied = view.apply(engine_of_this, PathBuf::from(&options.arguments[1]));
     println!("submitted");
+    stdin().lock().lines().next();
+    assert!(applied.wait(Some(LOSS_NOTICED))?, "{:?}", applied.progress());
     let results = applied.by_engine()?;
 
     let view = client.direct_view()?;
