@@ -38,12 +38,12 @@ fn what_is_scattered_is_gathered_exactly_block_and_cyclic() {
 
 #[test]
 fn a_broadcast_travels_once_to_each_node_and_not_once_to_each_engine() {
-    const MIB: u64 = 48;
+    const MIB: u64 = 256;
     let lab = Lab::new();
     let _controller = lab.controller();
     let nodes = ["one.json", "two.json"].map(|name| far_node(&lab, name, 4));
     // The program travels too; that is not what is measured.
-    lab.run(PROBE, ["broadcast", "0"]).success();
+    lab.run(PROBE, ["broadcast", "1"]).success();
     let before: Vec<u64> = nodes.iter().map(|(_, relay)| relay.bytes()).collect();
     let ended = lab.run(PROBE, ["broadcast", &MIB.to_string()]).success();
     let bytes: Vec<u64> = nodes.iter().zip(before).map(|((_, relay), before)| relay.bytes() - before).collect();

@@ -1,9 +1,9 @@
 //! What the tool tells of tasks, and does with them, while the program that submitted them has long left.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, fs, path::PathBuf};
 
-use engineroom::MessageId;
-use engineroom_tests::{Finished, Lab, Outcome, Process};
+use engineroom::{Cause, MessageId};
+use engineroom_tests::{Finished, Lab, Outcome, Process, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -277,4 +277,26 @@ fn a_reader_that_has_read_enough_is_no_failure() {
         let ended = Process::start("sh", shell.arg(program.get_program()).arg(lab.profile_dir())).finish().success();
         assert_eq!((ended.stdout.lines().count(), ended.stderr.as_str()), (1, "ended with 0\n"), "{line}");
     }
+}
+
+#[test]
+fn results_that_made_room_for_newer_ones_say_so() {
+    // A controller that keeps everything in memory keeps 32 MiB of what has been fetched.
+    const TASKS: u64 = 48;
+    let lab = Lab::new();
+    let _controller = lab.controller_with(["--store", "memory"]);
+    let _engines = lab.engine_node(2);
+    let file = lab.path().join("job");
+    let texts = ["texts", &TASKS.to_string(), "0", &(1 << 20).to_string(), file.to_str().expect("a path of this test")];
+    assert_eq!(lab.run(PROBE, texts).success().json::<u64>(), TASKS);
+    let job = fs::read_to_string(file).expect("written").parse().expect("the id of a job");
+    let ids: Vec<_> = (0..TASKS as u32).map(|index| MessageId { job, index }).collect();
+    let client = lab.client();
+    // The last of them were fetched when the program ended; that is not waited for.
+    let counts = wait_for("results that made room", || client.result_status(&ids).ok().filter(|counts| counts.evicted > 0));
+    assert_eq!(counts.evicted + counts.succeeded, TASKS, "{counts:?}");
+    let results = client.get_result::<String>(ids).expect("open").results().expect("the job is known");
+    let evicted: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
+    assert!(!evicted.is_empty() && evicted.iter().all(|error| error.cause == Cause::Evicted), "{evicted:?}");
+    assert!(results[0].is_err() && results[TASKS as usize - 1].is_ok(), "the oldest go first");
 }

@@ -1,7 +1,10 @@
 //! What the options of views do: which task goes where, when, and how often.
 
-use engineroom::{Cause, Error, MessageId};
+use std::collections::HashMap;
+
+use engineroom::{Cause, Error, MessageId, TaskError};
 use engineroom_tests::{Lab, Outcome, SOON, memory_now_mib, memory_peak_mib, wait_for};
+use rustix::process::Signal;
 use serde::Deserialize;
 
 use crate::{PROBE, probe_two_engines};
@@ -139,6 +142,37 @@ fn tasks_submitted_again_keep_their_options() {
     let mut again = client.resubmit::<u64>(ids).expect("they are known");
     let error = again.get_timeout(SOON).expect_err("there is no engine");
     assert!(matches!(&error, Error::Task { error, .. } if matches!(error.cause, Cause::QueueTimeout { .. })), "{error}");
+}
+
+#[test]
+fn tasks_submitted_again_keep_retries_priority_time_limit_and_dependencies_also_after_a_restart() {
+    const LIMIT_MS: u64 = 100;
+    let lab = Lab::new();
+    let (engines, controller) = lab.cluster(1);
+    let ids: HashMap<String, String> = lab.run(PROBE, ["each-option", &LIMIT_MS.to_string()]).success().json();
+    engines.signal(Signal::TERM);
+    engines.finish().success();
+    controller.kill();
+    let _controller = lab.controller();
+
+    // All of them are queued before there is an engine, the less urgent one first.
+    let client = lab.client();
+    let again = ["low", "tried", "limited", "waiting", "high"].map(|name| {
+        let id: MessageId = ids[name].parse().expect("a message id");
+        (name, client.resubmit::<u64>([id]).expect("it is known"))
+    });
+    client.flush(SOON).expect("the controller answers");
+    let _engines = lab.engine_node(1);
+    let ended = again.map(|(name, mut task)| {
+        let metadata = task.metadata().expect("it ends").remove(0);
+        (name, metadata.attempt, metadata.started, task.results().expect("it has ended").remove(0))
+    });
+    let [low, tried, limited, waiting, high] = &ended;
+    assert!((&low.3, &high.3) == (&Ok(1), &Ok(2)) && high.2 < limited.2 && limited.2 < low.2, "{ended:?}");
+    let cause = |task: &(_, _, _, Result<u64, TaskError>)| task.3.as_ref().expect_err("it fails").cause.clone();
+    assert!(tried.1 == 3 && matches!(cause(tried), Cause::ReturnedError { .. }), "{tried:?}");
+    assert_eq!(cause(limited), Cause::TimeLimit { limit_ms: LIMIT_MS, ran_ms: None });
+    assert!(waiting.1 == 0 && matches!(cause(waiting), Cause::UnmetDependency { .. }), "{waiting:?}");
 }
 
 #[test]

@@ -95,6 +95,7 @@ fn run(options: &Options) -> Result<()> {
         "placed-in-vain" => placement::placed_in_vain(options),
         "followed" => placement::followed(options),
         "follow-one" => placement::follow_one(options),
+        "each-option" => schedule::each_option(options),
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),

@@ -2,6 +2,7 @@
 
 use std::{fs::OpenOptions, io::Write, process};
 
+use bytes::Bytes;
 use engineroom::{Client, Distribution, NamespaceError, Result, TaskContext};
 use engineroom_tests::{SOON, outcomes};
 use serde_json::json;
@@ -55,22 +56,21 @@ pub fn scatter(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// `broadcast MIB`: sets a value of so many MiB on all engines. Prints its sum on each.
+/// `broadcast MIB`: sets a value of so many MiB on all engines. Prints how many of them have it.
 pub fn broadcast(options: &Options) -> Result<()> {
-    const NUMBER_BYTES: u64 = 9;
     let view = options.client()?.direct_view()?;
-    let numbers: Vec<u64> = (0..(options.number(1) << 20) / NUMBER_BYTES).map(|number| u64::MAX / 2 + number % 2).collect();
-    let expected = numbers.iter().fold(0_u64, |sum, number| sum.wrapping_add(*number));
-    view.broadcast("numbers", &numbers).get()?;
-    let sums = view.try_apply(
-        |name: String| {
-            let task = TaskContext::current().expect("this is a task");
-            let numbers = task.namespace().get::<Vec<u64>>(&name)?;
-            Ok::<_, NamespaceError>(numbers.iter().fold(0_u64, |sum, number| sum.wrapping_add(*number)))
-        },
-        "numbers".into(),
-    );
-    print(&sums.get()?.into_iter().filter(|sum| *sum == expected).count());
+    let mut value = vec![0; (options.number(1) << 20) as usize];
+    for (number, part) in (1_u64..).zip(value.chunks_exact_mut(8)) {
+        part.copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    }
+    let value = Bytes::from(value);
+    view.broadcast("value", &value).get()?;
+    let has_it = |expected: [u8; 32]| {
+        let task = TaskContext::current().expect("this is a task");
+        Ok::<_, NamespaceError>(blake3::hash(&task.namespace().get::<Bytes>("value")?) == expected)
+    };
+    let expected = *blake3::hash(&value).as_bytes();
+    print(&view.try_apply(has_it, expected).get()?.into_iter().filter(|has_it| *has_it).count());
     Ok(())
 }
 

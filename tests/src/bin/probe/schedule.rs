@@ -1,6 +1,12 @@
 //! Programs whose tasks the scheduler has to choose among.
 
-use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use engineroom::{Dependency, JobId, Result};
 use engineroom_tests::{SOON, outcomes};
@@ -141,4 +147,27 @@ pub fn retries(options: &Options) -> Result<()> {
     };
     print(&outcomes(view.try_map(attempt, (0..options.number(1)).map(|number| (number, directory.clone()))))?);
     Ok(())
+}
+
+/// `each-option LIMIT_MS`: one task of each option, all of which end as their options have it: the third attempt fails, the time is
+/// over, what was to succeed has failed, and two of a low and a high priority. Prints their ids, by these names.
+pub fn each_option(options: &Options) -> Result<()> {
+    let client = options.client()?;
+    let view = client.load_balanced_view();
+    let limit = Duration::from_millis(options.number(1));
+    let fails = |number: u64| -> Result<u64, String> { Err(format!("{number} fails")) };
+    let failed = view.try_map(fails, [0]);
+    let mut tasks = [
+        ("low", view.priority(-5).map(nap, [(1, 0)])),
+        ("high", view.priority(5).map(nap, [(2, 0)])),
+        ("tried", view.retries(2).try_map(fails, [3])),
+        ("limited", view.time_limit(limit).map(nap, [(4, 3_600_000)])),
+        ("waiting", view.after(&failed).map(nap, [(5, 0)])),
+    ];
+    for (_, task) in &mut tasks {
+        task.wait(Some(SOON))?;
+    }
+    let ids: BTreeMap<_, _> = tasks.iter().map(|(name, task)| (*name, task.message_ids()[0].to_string())).collect();
+    print(&ids);
+    client.close()
 }
