@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::{
     job::Job,
     shared::Shared,
-    submission::{Entry, PendingAbort, send_abort},
+    submission::{Entry, KnownWaiter, PendingAbort, send_abort},
     value::OwnValue,
 };
 use crate::error::Error;
@@ -46,6 +46,9 @@ pub(crate) struct ClientActor {
     pub(super) opening: HashMap<JobId, BTreeSet<u64>>,
     pub(super) parts_in_flight: usize,
     pub(super) flush_waiters: Vec<oneshot::Sender<()>>,
+    /// The jobs that this client submits itself, while they are in `jobs`.
+    pub(super) own: HashMap<JobId, u64>,
+    pub(super) known_waiters: Vec<KnownWaiter>,
 }
 
 /// How far this program's own executable is on its way to the controller.
@@ -110,6 +113,14 @@ pub(crate) struct AwaitFlushed(pub oneshot::Sender<()>);
 #[rtype(result = "()")]
 pub(crate) struct AwaitAcknowledged(pub oneshot::Sender<()>);
 
+/// Tell me when the controller has acknowledged these tasks, as job, first index and count, as far as this client has submitted them.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AwaitKnown {
+    pub runs: Vec<(JobId, u32, u32)>,
+    pub answer: oneshot::Sender<()>,
+}
+
 /// Something to be done on the node's thread, for a thread of the program.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -149,6 +160,8 @@ impl ClientActor {
             opening: HashMap::new(),
             parts_in_flight: 0,
             flush_waiters: Vec::new(),
+            own: HashMap::new(),
+            known_waiters: Vec::new(),
         }
     }
 
@@ -198,7 +211,7 @@ impl Handler<ControllerUp> for ClientActor {
                 again.append(&mut entry.unsent);
                 entry.unsent = again;
                 if entry.opened && !entry.dead {
-                    self.subscribe(number, &link, context);
+                    self.subscribe_if_known(number, &link, context);
                 }
             }
             self.pump(number, context);
@@ -227,6 +240,7 @@ impl Handler<CutOff> for ClientActor {
         for number in self.numbers() {
             self.fail(number, error.clone());
             if let Some(mut entry) = self.jobs.remove(&number) {
+                self.own.remove(&entry.job.id);
                 entry.aborts.drain(..).for_each(|abort| drop(abort.answer.send(Err(error.clone()))));
             }
         }
@@ -243,6 +257,7 @@ impl Handler<AddJob> for ClientActor {
         }
         let number = job.number;
         self.opening.insert(job.id, BTreeSet::new());
+        self.own.insert(job.id, number);
         self.jobs.insert(number, Entry::new(job, None));
         self.pump(number, context);
     }
@@ -266,7 +281,7 @@ impl Handler<Fetch> for ClientActor {
         let number = job.number;
         self.jobs.insert(number, Entry::new(job, Some(ranges)));
         if let Some(link) = self.link.clone() {
-            self.subscribe(number, &link, context);
+            self.subscribe_if_known(number, &link, context);
         }
     }
 }
@@ -317,6 +332,17 @@ impl Handler<AwaitAcknowledged> for ClientActor {
         for number in self.numbers() {
             self.pump(number, context);
         }
+        self.tell_flushed();
+    }
+}
+
+impl Handler<AwaitKnown> for ClientActor {
+    type Result = ();
+
+    fn handle(&mut self, AwaitKnown { runs, answer }: AwaitKnown, _: &mut Context<Self>) {
+        let own = |(job, first, count): &(JobId, u32, u32)| Some((*self.own.get(job)?, first.saturating_add(*count)));
+        let left = runs.iter().filter_map(own).collect();
+        self.known_waiters.push(KnownWaiter { left, answer });
         self.tell_flushed();
     }
 }

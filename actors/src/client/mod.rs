@@ -1,6 +1,7 @@
 //! Clients: how a program submits work to a cluster and gets its results.
 
 mod actor;
+mod ask;
 mod async_result;
 mod asynchronous;
 mod compose;
@@ -34,7 +35,7 @@ mod view;
 mod wait;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -43,8 +44,8 @@ use std::{
 
 use actix::Addr;
 use engineroom_runtime::{
-    actor::{Registry, RemoteAddr, RemoteMessage, Restart, spawn_actor},
-    net::{connection_file::ConnectionFile, identity::Role, link::Link, tls::ConnectFailure},
+    actor::{Registry, Restart, spawn_actor},
+    net::{connection_file::ConnectionFile, identity::Role, tls::ConnectFailure},
     node::{LinkEvent, Node, NodeThread, StartError},
 };
 use futures_util::FutureExt;
@@ -52,10 +53,11 @@ use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use self::actor::ClientActor;
 use self::{
-    actor::{ANSWER_DEADLINE, AwaitAcknowledged, AwaitFlushed, ControllerDown, ControllerUp, CutOff, Fetch},
+    actor::{AwaitAcknowledged, AwaitFlushed, ControllerDown, ControllerUp, CutOff, Fetch},
     job::Job,
+    records::by_shard,
     shared::Shared,
-    wait::{block_on, block_until},
+    wait::block_until,
 };
 pub use self::{
     async_result::{AsyncResult, Progress},
@@ -77,7 +79,7 @@ use crate::results::ResultStore;
 use crate::scheduler::SchedulerActor;
 use crate::status::{ClusterStatus, EngineInfo, StatusCounts};
 use crate::task::{EngineId, JobId, MessageId, Ranges};
-use crate::wire::{CLIENT, EnginesChanged, PassedNews, QueryCluster, QueryStatus, Results, SCHEDULER, SHARDS, store_actor};
+use crate::wire::{CLIENT, EnginesChanged, PassedNews, QueryCluster, QueryStatus, Results, SCHEDULER, store_actor};
 
 /// How long [`Client::connect`] waits for the controller.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
@@ -303,15 +305,9 @@ impl Client {
     /// When the controller cannot be asked.
     pub fn result_status(&self, ids: &[MessageId]) -> Result<StatusCounts> {
         let mut counts = StatusCounts::default();
-        let mut by_shard: BTreeMap<usize, Vec<(JobId, u32, u32)>> = BTreeMap::new();
-        for run in runs_of(ids.iter().copied()) {
-            by_shard.entry(run.0.shard(SHARDS)).or_default().push(run);
-        }
-        for (shard, runs) in by_shard {
+        for (shard, runs) in by_shard(self.known(ids.iter().copied())?) {
             for runs in runs.chunks(IDS_PER_QUESTION) {
-                let link = self.inner.link()?;
-                let store = RemoteAddr::<ResultStore>::new(link, store_actor(shard));
-                counts += self.inner.ask(&store, QueryStatus { runs: runs.to_vec() })?;
+                counts += self.inner.ask::<ResultStore, _>(store_actor(shard), QueryStatus { runs: runs.to_vec() })?;
             }
         }
         Ok(counts)
@@ -322,8 +318,7 @@ impl Client {
     /// # Errors
     /// When the controller cannot be asked.
     pub fn status(&self) -> Result<ClusterStatus> {
-        let scheduler = RemoteAddr::<SchedulerActor>::new(self.inner.link()?, SCHEDULER);
-        self.inner.ask(&scheduler, QueryCluster)
+        self.inner.ask::<SchedulerActor, _>(SCHEDULER, QueryCluster)
     }
 
     /// Blocks until the controller has acknowledged everything that was submitted so far: with a store on disk it is safe there,
@@ -362,32 +357,6 @@ impl fmt::Debug for Client {
 }
 
 impl Inner {
-    fn link(&self) -> Result<Link> {
-        if self.shared.is_closed() {
-            return Err(Error::Closed);
-        }
-        if let Some(error) = self.shared.cut_off() {
-            return Err(error);
-        }
-        self.shared.link().ok_or_else(|| Error::NoAnswer("the link to it is down; it is being dialled again".into()))
-    }
-
-    /// Asks an actor of the controller and blocks until it answers.
-    fn ask<A, M>(&self, actor: &RemoteAddr<A>, question: M) -> Result<M::Reply>
-    where
-        A: actix::Actor + actix::Handler<engineroom_runtime::actor::Remote<M>>,
-        M: RemoteMessage,
-    {
-        let (sender, receiver) = oneshot::channel();
-        let actor = actor.clone();
-        let ask = move || async move { drop(sender.send(actor.ask(&question, ANSWER_DEADLINE).await)) }.boxed_local();
-        self.actor.do_send(actor::OnNode(Box::new(ask)));
-        match block_on(receiver) {
-            Ok(answer) => answer.map_err(|error| Error::NoAnswer(error.to_string())),
-            Err(_) => Err(Error::Closed),
-        }
-    }
-
     fn shut_down(&self, deadline: Duration) -> Result<()> {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(node) = node else { return Ok(()) };

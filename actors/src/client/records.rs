@@ -6,21 +6,11 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{Actor, Handler};
-use engineroom_runtime::{
-    actor::{ActorId, Remote, RemoteAddr, RemoteMessage},
-    net::link::{AskError, Link, SendError},
-};
-use futures_util::FutureExt;
-use tokio::sync::oneshot;
-
 use super::{
-    AsyncResult, Client, IDS_PER_QUESTION, Inner,
-    actor::{ANSWER_DEADLINE, OnNode},
+    AsyncResult, Client, IDS_PER_QUESTION,
     async_result::notify,
     job::{Job, WINDOW_BYTES},
     new_job, runs_of,
-    wait::block_on,
 };
 use crate::error::{Error, Result};
 use crate::results::ResultStore;
@@ -34,21 +24,26 @@ use crate::wire::{
 /// How many records one question of [`Client::history`] asks for.
 const HISTORY_PAGE: u32 = 1000;
 
-/// The pause before something is asked again of a link that has just been lost.
-const RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// The longest wait, so that its end is a time that clocks know: a year.
+const WAIT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A run of consecutive tasks of a job: first index and count.
-type Runs = Vec<(JobId, u32, u32)>;
+/// Runs of consecutive tasks of a job: first index and count.
+pub(super) type Runs = Vec<(JobId, u32, u32)>;
 
 impl Client {
     /// Blocks until all of these tasks have ended, whoever submitted them; the controller says when, nothing is polled. `false`
-    /// when the time is over before.
+    /// when the time is over before. What this client has just submitted itself is handed over first; so it is by all that asks for
+    /// tasks by their ids.
     ///
     /// # Errors
     /// When the controller does not know all of them.
     pub fn wait(&self, ids: impl IntoIterator<Item = MessageId>, timeout: Duration) -> Result<bool> {
-        let deadline = Instant::now() + timeout;
-        for (shard, runs) in by_shard(runs_of(ids)) {
+        let deadline = Instant::now() + timeout.min(WAIT_MAX);
+        let runs = runs_of(ids);
+        if !self.inner.hand_over(&runs, deadline)? {
+            return Ok(false);
+        }
+        for (shard, runs) in by_shard(runs) {
             for runs in runs.chunks(IDS_PER_QUESTION) {
                 let question = || AwaitEnd { runs: runs.to_vec() };
                 match self.inner.ask_until::<ResultStore, _>(store_actor(shard), deadline, question) {
@@ -68,7 +63,7 @@ impl Client {
     /// When the controller cannot be asked, or one of the jobs is another owner's.
     pub fn abort(&self, ids: impl IntoIterator<Item = MessageId>) -> Result<AbortCounts> {
         let mut sum = AbortCounts::default();
-        for (job, first, count) in runs_of(ids) {
+        for (job, first, count) in self.known(ids)? {
             sum += self.inner.ask_soon::<SchedulerActor, _>(SCHEDULER, || Abort { job, first, count })?;
         }
         Ok(sum)
@@ -82,7 +77,7 @@ impl Client {
     /// results, if its store is on disk.
     pub fn resubmit<R>(&self, ids: impl IntoIterator<Item = MessageId>) -> Result<AsyncResult<R>> {
         let mut parts = Vec::new();
-        for (id, ranges) in consecutive(runs_of(ids)) {
+        for (id, ranges) in consecutive(self.known(ids)?) {
             let (header, arguments) = self.fetch_arguments(id, &ranges)?;
             let direct = shares(&header.direct, &ranges);
             let subscription = self.inner.shared.next_number();
@@ -108,7 +103,7 @@ impl Client {
     /// When one of them has not ended, or the controller does not know it; tasks of other jobs may be gone then.
     pub fn purge_results(&self, ids: impl IntoIterator<Item = MessageId>) -> Result<u64> {
         let mut purged = 0;
-        for (shard, runs) in by_shard(runs_of(ids)) {
+        for (shard, runs) in by_shard(self.known(ids)?) {
             for runs in runs.chunks(IDS_PER_QUESTION) {
                 let question = || Purge { runs: runs.to_vec() };
                 purged += self.inner.ask_soon::<ResultStore, _>(store_actor(shard), question)??;
@@ -227,59 +222,6 @@ impl Iterator for History {
     }
 }
 
-impl Inner {
-    /// Asks an actor of the controller and blocks until it answers; again when the link is lost meanwhile.
-    pub(super) fn ask_soon<A, M>(&self, actor: ActorId, question: impl Fn() -> M) -> Result<M::Reply>
-    where
-        A: Actor + Handler<Remote<M>>,
-        M: RemoteMessage,
-    {
-        let asked = self.ask_until::<A, M>(actor, Instant::now() + ANSWER_DEADLINE, question);
-        asked.map_err(|error| match error {
-            Error::Timeout(_) => Error::NoAnswer("the link to it is down; it is being dialled again".into()),
-            error => error,
-        })
-    }
-
-    /// As [`ask_soon`](Self::ask_soon), until a time of the caller's choice.
-    fn ask_until<A, M>(&self, actor: ActorId, deadline: Instant, question: impl Fn() -> M) -> Result<M::Reply>
-    where
-        A: Actor + Handler<Remote<M>>,
-        M: RemoteMessage,
-    {
-        let began = Instant::now();
-        loop {
-            if self.shared.is_closed() {
-                return Err(Error::Closed);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let link = self.shared.wait_link(left);
-            let Some(link) = link.filter(|_| !left.is_zero()) else { return Err(Error::Timeout(deadline - began)) };
-            match self.ask_by::<A, M>(link, actor, question(), left) {
-                Ok(reply) => return Ok(reply),
-                Err(Some(AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. } | SendError::Full { .. }))) => {
-                    std::thread::sleep(RETRY_PAUSE);
-                }
-                Err(Some(AskError::Deadline(_))) => return Err(Error::Timeout(deadline - began)),
-                Err(Some(error)) => return Err(Error::NoAnswer(error.to_string())),
-                Err(None) => return Err(Error::Closed),
-            }
-        }
-    }
-
-    fn ask_by<A, M>(&self, link: Link, actor: ActorId, question: M, deadline: Duration) -> Result<M::Reply, Option<AskError>>
-    where
-        A: Actor + Handler<Remote<M>>,
-        M: RemoteMessage,
-    {
-        let (sender, receiver) = oneshot::channel();
-        let actor = RemoteAddr::<A>::new(link, actor);
-        let ask = move || async move { drop(sender.send(actor.ask(&question, deadline).await)) }.boxed_local();
-        self.actor.do_send(OnNode(Box::new(ask)));
-        block_on(receiver).map_err(|_| None)?.map_err(Some)
-    }
-}
-
 impl From<StoreRefusal> for Error {
     fn from(refusal: StoreRefusal) -> Self {
         match refusal {
@@ -289,7 +231,7 @@ impl From<StoreRefusal> for Error {
     }
 }
 
-fn by_shard(runs: Runs) -> BTreeMap<usize, Runs> {
+pub(super) fn by_shard(runs: Runs) -> BTreeMap<usize, Runs> {
     let mut shards: BTreeMap<usize, Runs> = BTreeMap::new();
     for run in runs {
         shards.entry(run.0.shard(SHARDS)).or_default().push(run);

@@ -1,6 +1,10 @@
 //! What a client's actor does for one job: hands its tasks over, within windows, and forgets it when it is over.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{AsyncContext, Context};
 use engineroom_runtime::{
@@ -66,6 +70,22 @@ pub(super) struct PendingAbort {
     pub answer: oneshot::Sender<Result<AbortCounts, Error>>,
 }
 
+/// Who wants to know when the controller has acknowledged certain tasks.
+pub(super) struct KnownWaiter {
+    /// Of the jobs of which it has not: their numbers, and where the tasks end.
+    pub left: Vec<(u64, u32)>,
+    pub answer: oneshot::Sender<()>,
+}
+
+impl KnownWaiter {
+    fn is_over(&mut self, jobs: &HashMap<u64, Entry>) -> bool {
+        let known = |&mut (number, end): &mut (u64, u32)| jobs.get(&number).is_none_or(|entry| entry.is_known_until(end));
+        // Each is looked at until it is known, and then no more.
+        while self.left.pop_if(known).is_some() {}
+        self.left.is_empty() || self.answer.is_closed()
+    }
+}
+
 impl Entry {
     pub fn new(job: Arc<Job>, ranges: Option<Vec<(u32, u32)>>) -> Self {
         Self {
@@ -98,6 +118,13 @@ impl Entry {
 
     pub fn is_acknowledged(&self) -> bool {
         self.dead || (self.in_flight.is_empty() && self.unsent.is_empty() && self.job.is_fed())
+    }
+
+    /// Whether the controller has acknowledged all tasks below `end`, or all that there are so far.
+    fn is_known_until(&self, end: u32) -> bool {
+        let end = end.min(self.job.length().0);
+        let mut parts = self.in_flight.iter().chain(&self.unsent);
+        self.dead || self.job.is_fed_until(end) && parts.all(|part| part.first >= end)
     }
 
     fn is_over(&self) -> bool {
@@ -220,7 +247,16 @@ impl ClientActor {
         });
     }
 
-    pub(super) fn subscribe(&self, number: u64, link: &Link, context: &Context<Self>) {
+    /// As [`subscribe`](Self::subscribe), or as soon as the controller knows the job, if this client is about to submit it.
+    pub(super) fn subscribe_if_known(&mut self, number: u64, link: &Link, context: &Context<Self>) {
+        let Some(entry) = self.jobs.get(&number) else { return };
+        match self.opening.get_mut(&entry.job.id).filter(|_| entry.ranges.is_some()) {
+            Some(waiting) => drop(waiting.insert(number)),
+            None => self.subscribe(number, link, context),
+        }
+    }
+
+    fn subscribe(&self, number: u64, link: &Link, context: &Context<Self>) {
         let Some(entry) = self.jobs.get(&number) else { return };
         let missing = entry.job.resubscribe();
         let ranges = entry.ranges.clone().unwrap_or(missing);
@@ -245,6 +281,9 @@ impl ClientActor {
                 let _ = waiter.send(());
             }
         }
+        for waiter in self.known_waiters.extract_if(.., |waiter| waiter.is_over(&self.jobs)) {
+            let _ = waiter.answer.send(());
+        }
     }
 
     /// Forgets a job that is submitted and whose results nobody wants, and ends its subscription.
@@ -252,8 +291,12 @@ impl ClientActor {
         if !self.jobs.get(&number).is_some_and(Entry::is_over) {
             return;
         }
-        if let (Some(entry), Some(link)) = (self.jobs.remove(&number), &self.link) {
-            let job = entry.job.id;
+        let Some(entry) = self.jobs.remove(&number) else { return };
+        let job = entry.job.id;
+        if entry.ranges.is_none() {
+            self.own.remove(&job);
+        }
+        if let Some(link) = &self.link {
             let end = Subscribe { job, subscription: number, ranges: Vec::new(), window_bytes: 0 };
             // The end of the link ends it too. The answer says nothing that is of use.
             drop(self.store(job, link).ask(&end, ANSWER_DEADLINE));
@@ -311,9 +354,14 @@ impl ClientActor {
         }
     }
 
-    /// The controller knows a job: those that wait for it can be handed over.
+    /// The controller knows a job: those that wait for it can be handed over, and its results asked for.
     pub(super) fn opened(&mut self, job: JobId, context: &mut Context<Self>) {
         for number in self.opening.remove(&job).into_iter().flatten() {
+            if let Some(link) = self.link.clone()
+                && self.jobs.get(&number).is_some_and(|entry| entry.ranges.is_some())
+            {
+                self.subscribe(number, &link, context);
+            }
             self.pump(number, context);
         }
     }
@@ -327,9 +375,12 @@ impl ClientActor {
             entry.value = None;
             entry.unsent.clear();
             entry.job.fail(error.clone());
-            let waiting = self.opening.remove(&entry.job.id).into_iter().flatten();
-            let text = format!("a job that it is to wait for was not submitted: {error}");
-            failed.extend(waiting.map(|number| (number, Error::Submit(text.clone()))));
+            // Those of which the results were asked for, and those that were to wait for it.
+            for number in self.opening.remove(&entry.job.id).into_iter().flatten() {
+                let is_asked = self.jobs.get(&number).is_some_and(|entry| entry.ranges.is_some());
+                let text = format!("a job that it is to wait for was not submitted: {error}");
+                failed.push((number, if is_asked { error.clone() } else { Error::Submit(text) }));
+            }
         }
         // Those who wait for the budget look at what the job holds, which is nothing now.
         self.shared.acknowledged(0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use engineroom::{Cause, Error, MessageId};
 use engineroom_tests::{Lab, Outcome, SOON, process_exists, wait_for};
 
-use crate::PROBE;
+use crate::{PROBE, probe_two_engines};
 
 #[test]
 fn results_are_had_by_message_id_from_another_client() {
@@ -29,6 +29,11 @@ fn results_are_had_by_message_id_from_another_client() {
     assert!(matches!(error, Error::UnknownJob(job) if job == unknown.job), "{error}");
     let error = client.get_result::<String>([ids[0]]).unwrap().get_timeout(SOON).unwrap_err();
     assert!(matches!(&error, Error::WrongType { id, .. } if *id == ids[0]), "{error}");
+}
+
+#[test]
+fn what_was_only_just_submitted_is_known_to_all_questions_by_id() {
+    probe_two_engines(["ask-at-once"]);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod misuse;
 mod namespace;
 mod news;
 mod placement;
+mod questions;
 mod schedule;
 mod service;
 mod shared;
@@ -69,6 +70,7 @@ fn run(options: &Options) -> Result<()> {
         "direct" => work::direct(options),
         "await-end" => work::await_end(options),
         "timeouts" => work::timeouts(options),
+        "ask-at-once" => questions::at_once(options),
         "async" => work::run_async(options),
         "failures" => ends::failures(options),
         "poison" => ends::poison(options),
