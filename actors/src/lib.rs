@@ -58,6 +58,7 @@ mod error;
 pub mod measure;
 pub mod profile;
 mod results;
+mod rng;
 mod scheduler;
 #[cfg(test)]
 mod simulation;
@@ -79,6 +80,7 @@ pub use engineroom_runtime::node::DrainReport;
 pub use error::{Error, Result};
 pub use profile::{Profile, ProfileError};
 pub use results::{Retention, StoreError};
+pub use scheduler::Scheme;
 pub use status::{ClientStatus, ClusterStatus, EngineInfo, EngineState, EngineStatus, StatusCounts};
 pub use task::{
     BlobHash, BundleHash, Cause, EngineId, IdError, JobId, MessageId, OutputStream, TaskError, TaskFilter, TaskOutput,

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
 use clap::{ArgMatches, Args, parser::ValueSource};
 use engineroom::{
-    Profile, WorkerKind,
+    Profile, Scheme, WorkerKind,
     profile::{EngineCount, Host, KeepDays, KeepGib, StoreKind},
 };
 
@@ -61,6 +61,22 @@ pub(crate) struct ControllerArgs {
     /// `memory` is faster, and gone with the controller.
     #[arg(verbatim_doc_comment, long, value_name = "sqlite|memory", env = "ENGINEROOM_STORE", hide_env_values = true)]
     pub(crate) store: Option<StoreKind>,
+
+    /// Which engine gets a batch of tasks when several have room [default: least-loaded]
+    ///
+    /// `least-loaded`  one that runs nothing, the one that worked last first
+    /// `lru`           the one that has been idle for longest
+    /// `random`        each with the same probability, whether it runs something or not
+    /// `two-bin`       the less loaded of two that are drawn
+    /// `weighted`      as two-bin, and those with less to do are drawn more often
+    #[arg(
+        verbatim_doc_comment,
+        long,
+        value_name = "least-loaded|lru|random|two-bin|weighted",
+        env = "ENGINEROOM_SCHEME",
+        hide_env_values = true
+    )]
+    pub(crate) scheme: Option<Scheme>,
 
     /// Keep results and arguments for so many days after the end of their tasks [default: 30]
     #[arg(long, value_name = "DAYS", env = "ENGINEROOM_KEEP_DAYS", hide_env_values = true)]
@@ -251,7 +267,7 @@ mod tests {
     fn every_option_has_the_variable_of_its_id() {
         let command = All::command();
         let options: Vec<_> = command.get_arguments().filter(|arg| arg.get_id() != "help").collect();
-        assert_eq!(options.len(), 15);
+        assert_eq!(options.len(), 16);
         for arg in options {
             let expected = format!("ENGINEROOM_{}", arg.get_id().as_str().to_uppercase());
             assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(expected.as_str()), "{}", arg.get_id());
@@ -261,11 +277,12 @@ mod tests {
 
     #[test]
     fn good_options_are_understood() {
-        let line = "x --listen 0.0.0.0:1 --advertise head --store memory --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --resource memory_gb=16 --connect-timeout 5";
+        let line = "x --listen 0.0.0.0:1 --advertise head --store memory --scheme weighted --keep-days 9 -n 3 --worker thread --label gpu=a100 --label site=a=b --resource memory_gb=16 --connect-timeout 5";
         let (all, _) = parse(line).unwrap();
         assert_eq!(all.controller.listen, Some("0.0.0.0:1".parse().unwrap()));
         assert_eq!(all.controller.advertise.unwrap().as_str(), "head");
         assert_eq!(all.controller.store, Some(StoreKind::Memory));
+        assert_eq!(all.controller.scheme, Some(Scheme::Weighted));
         assert_eq!(all.controller.keep_days.map(KeepDays::get), Some(9));
         assert_eq!(all.engine.engines.map(EngineCount::get), Some(3));
         assert_eq!(all.engine.worker_kind, Some(WorkerKind::Thread));
@@ -281,6 +298,7 @@ mod tests {
             ("x --listen 127.0.0.1", "invalid socket address"),
             ("x --advertise http://head", "is not HOST or HOST:PORT"),
             ("x --store paper", "sqlite or memory"),
+            ("x --scheme fair", "least-loaded, lru, random, two-bin, weighted"),
             ("x --keep-days 0", "0 days: it takes 1 to 36500"),
             ("x --keep-gib much", "is not a number of GiB"),
             ("x -n 0", "a node has 1 to 1024"),

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{ArgMatches, parser::ValueSource};
 use engineroom::{
-    Profile, Retention, WorkerKind,
+    Profile, Retention, Scheme, WorkerKind,
     profile::{Config, EngineCount, Host, KeepDays, KeepGib, StoreKind},
 };
 
@@ -80,6 +80,8 @@ pub(crate) struct ControllerSettings {
     pub(crate) advertise: Setting<Option<Host>>,
     /// Where jobs and results are kept.
     pub(crate) store: Setting<StoreKind>,
+    /// Which engine gets a batch, of those that have room.
+    pub(crate) scheme: Setting<Scheme>,
     /// How long results and arguments are kept, in days.
     pub(crate) keep_days: Setting<u64>,
     /// How much is kept, in GiB.
@@ -127,6 +129,7 @@ impl<'a> Settings<'a> {
             listen: self.pick("listen", args.listen, file.listen, || LISTEN_DEFAULT),
             advertise: self.pick("advertise", args.advertise.clone().map(Some), file.advertise.clone().map(Some), || None),
             store: self.pick("store", args.store, file.store, StoreKind::default),
+            scheme: self.pick("scheme", args.scheme, file.scheme, Scheme::default),
             keep_days: self.pick("keep_days", days(args.keep_days), days(results.keep_days), || in_days(kept.age)),
             keep_gib: self.pick("keep_gib", gib(args.keep_gib), gib(results.keep_gib), || kept.bytes >> 30),
             keep_unfetched_days: self.pick(
@@ -247,19 +250,21 @@ mod tests {
 
     #[test]
     fn flags_beat_the_file_and_the_file_beats_defaults() {
-        let toml = "[engine]\nengines = 5\nlabels = { a = \"file\" }\n[controller]\nlisten = \"127.0.0.1:5\"\n";
-        for (toml, line, engines, listen, label, source) in [
-            ("", "x", EngineCount::of_cores().get(), LISTEN_DEFAULT.port(), None, "default"),
-            (toml, "x", 5, 5, Some("file"), "config.toml"),
-            (toml, "x -n 6 --listen 127.0.0.1:6 --label a=flag", 6, 6, Some("flag"), "command line"),
+        let toml =
+            "[engine]\nengines = 5\nlabels = { a = \"file\" }\n[controller]\nlisten = \"127.0.0.1:5\"\nscheme = \"two-bin\"\n";
+        for (toml, line, engines, listen, label, scheme, source) in [
+            ("", "x", EngineCount::of_cores().get(), LISTEN_DEFAULT.port(), None, Scheme::LeastLoaded, "default"),
+            (toml, "x", 5, 5, Some("file"), Scheme::TwoBin, "config.toml"),
+            (toml, "x -n 6 --listen 127.0.0.1:6 --label a=flag --scheme lru", 6, 6, Some("flag"), Scheme::Lru, "command line"),
         ] {
             with(toml, line, |settings, matches| {
                 let controller = settings.controller(&ControllerArgs::from_arg_matches(matches).unwrap());
                 let engine = engine(settings, matches).unwrap();
                 assert_eq!(engine.engines.value.get(), engines, "{line}");
-                assert_eq!(controller.listen.value.port(), listen, "{line}");
+                assert_eq!((controller.listen.value.port(), controller.scheme.value), (listen, scheme), "{line}");
                 assert_eq!(engine.labels.value.get("a").map(String::as_str), label, "{line}");
-                for found in [&engine.engines.source, &controller.listen.source, &engine.labels.source] {
+                for found in [&engine.engines.source, &controller.listen.source, &controller.scheme.source, &engine.labels.source]
+                {
                     assert!(found.to_string().ends_with(source), "{line}: {found}");
                 }
             });

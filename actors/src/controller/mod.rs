@@ -28,7 +28,7 @@ pub(crate) use self::blobs::BlobKeeper;
 use crate::code::{BlobCache, CacheError};
 use crate::profile::{Profile, ProfileError};
 use crate::results::{MemoryLimits, Restored, ResultStore, Retention, Settle, Store, StoreError};
-use crate::scheduler::{Leaving, LinkDown, LinkUp, SchedulerActor, Settings, UseStores};
+use crate::scheduler::{Leaving, LinkDown, LinkUp, SchedulerActor, Scheme, Settings, UseStores};
 use crate::wire::{
     Abort, AwaitEnd, BLOBS, BlobPart, ControlEngines, Draining, FetchBlob, FetchTasks, OfferBlob, Purge, PurgeOlder,
     QueryCluster, QueryStatus, QueryTasks, Register, Report, Retracted, SCHEDULER, SHARDS, Submit, Subscribe, Taken, TaskNews,
@@ -61,6 +61,8 @@ pub struct ControllerConfig {
     pub stores: usize,
     /// Where they keep them.
     pub store: StoreConfig,
+    /// Which engine gets a batch, of those that have room.
+    pub scheme: Scheme,
 }
 
 /// Where a controller keeps jobs and results.
@@ -79,6 +81,7 @@ impl Default for ControllerConfig {
             advertise: None,
             stores: 1,
             store: StoreConfig::Sqlite(Retention::default()),
+            scheme: Scheme::default(),
         }
     }
 }
@@ -146,12 +149,12 @@ impl Controller {
             StoreConfig::Memory => None,
             StoreConfig::Sqlite(retention) => Some(Store::open(&profile.state_dir().join(STORE_FILE), retention)?),
         };
-        let (identity, stores) = (security.controller().clone(), config.stores);
+        let (identity, stores, scheme) = (security.controller().clone(), config.stores, config.scheme);
         let certificates = profile.security_dir();
         let setup = move |node: &Node| {
             node.refuse_revoked(revocations);
             renewal::keep_renewed(node, certificates);
-            set_up(node, stores, backend, blobs, &candidates)
+            set_up(node, stores, scheme, backend, blobs, &candidates)
         };
         let (node, listening) = NodeThread::start::<_, ControllerError>("engineroom-controller", identity, setup)?;
         let advertised = advertised(config.advertise.as_deref(), listening);
@@ -222,14 +225,15 @@ fn advertised(advertise: Option<&str>, listening: SocketAddr) -> String {
 fn set_up(
     node: &Node,
     stores: usize,
+    scheme: Scheme,
     backend: Option<(Store, Restored)>,
     blobs: Arc<BlobCache>,
     candidates: &[SocketAddr],
 ) -> Result<SocketAddr, ControllerError> {
     let cluster = node.identity().name.cluster().to_owned();
     let (on_disk, restored) = backend.unzip();
-    let settings =
-        Settings { first_batch: restored.as_ref().map_or_else(first_batch, |found| found.first_batch), ..Settings::default() };
+    let first_batch = restored.as_ref().map_or_else(first_batch, |found| found.first_batch);
+    let settings = Settings { first_batch, scheme, ..Settings::default() };
     // Their state cannot be made anew, so that none of them is restarted: a controller without one of them ends.
     let needed = blobs.clone();
     let scheduler =

@@ -13,6 +13,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::engine::WorkerKind;
+use crate::scheduler::Scheme;
 
 /// The largest `config.toml` that is read, in bytes. A real one has a few hundred.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -33,6 +34,7 @@ const HOST_CHARS_MAX: usize = 253;
 /// listen = "0.0.0.0:7123"
 /// advertise = "head.lab.example"
 /// store = "sqlite"
+/// scheme = "least-loaded"
 ///
 /// [results]
 /// keep_days = 30
@@ -73,6 +75,8 @@ pub struct ControllerSection {
     pub advertise: Option<Host>,
     /// Where jobs and results are kept.
     pub store: Option<StoreKind>,
+    /// Which engine gets a batch, of those that have room.
+    pub scheme: Option<Scheme>,
 }
 
 /// `[results]`

@@ -105,7 +105,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::simulation::rng::Rng;
+    use crate::rng::Rng;
 
     #[test]
     fn it_is_a_sorted_map_in_whatever_order_keys_come_and_go() {

@@ -16,6 +16,7 @@ use super::{
     order::Order,
     pending::Span,
     retries::Again,
+    scheme::Lots,
     slab::{Key, Slab},
     timeouts::QueueTimeouts,
 };
@@ -61,6 +62,10 @@ pub struct Scheduler {
     pub(super) touched: Vec<JobId>,
     /// Jobs with queued tasks that none of the engines which they name may be left for.
     pub(super) stranded: Vec<JobId>,
+    /// With a scheme that draws lots.
+    pub(super) lots: Option<Box<Lots>>,
+    /// How often an engine has come to stand in a line; counted where the scheme needs it.
+    pub(super) turns: u64,
     pub(super) next_batch: u64,
     pub(super) next_seq: u64,
     pub(super) out: Vec<Command>,
@@ -79,6 +84,9 @@ impl Scheduler {
     pub fn new(settings: Settings) -> Self {
         Self {
             next_batch: settings.first_batch,
+            // No two lives of a controller have this number in common.
+            lots: Lots::of(settings.scheme, settings.first_batch),
+            turns: 0,
             settings,
             now: Time(0),
             jobs: Slab::default(),

@@ -71,6 +71,10 @@ impl Scheduler {
     /// Moves an engine to a line.
     pub(super) fn stand(&mut self, engine: Key<Engine>, due: Place) {
         let (kind, place) = (self.engines[engine].kind, self.engines[engine].place);
+        if let Some(lots) = &mut self.lots {
+            let load = self.engines[engine].batches.len();
+            lots.put(engine, kind, (due != Place::Away).then_some(load));
+        }
         if place == due {
             return;
         }
@@ -80,11 +84,7 @@ impl Scheduler {
             Place::Idle => kind.idle.remove(&mut self.engines, engine),
             Place::Open => kind.open.remove(&mut self.engines, engine),
         }
-        match due {
-            Place::Away => {}
-            Place::Idle => kind.idle.push_front(&mut self.engines, engine),
-            Place::Open => kind.open.push_back(&mut self.engines, engine),
-        }
+        self.stand_in_line(engine, due);
         self.engines[engine].place = due;
     }
 
@@ -157,8 +157,8 @@ impl Scheduler {
         self.clients_waiting -= usize::from(!client.is_waiting());
     }
 
-    /// An engine with room that can run the part: an idle one before one where the batch would wait.
-    fn free_engine(&self, job: Key<Job>, part: usize) -> Option<Key<Engine>> {
+    /// An engine with room that can run the part.
+    fn free_engine(&mut self, job: Key<Job>, part: usize) -> Option<Key<Engine>> {
         if self.pause == Pause::Paused {
             return None;
         }
@@ -167,9 +167,7 @@ impl Scheduler {
             let engine = *self.engine_keys.get(&pin)?;
             return (self.engines[engine].place != Place::Away).then_some(engine);
         }
-        let kinds = &self.classes[job.class].kinds;
-        let idle = kinds.iter().find_map(|kind| self.kinds[*kind].idle.first());
-        idle.or_else(|| kinds.iter().find_map(|kind| self.kinds[*kind].open.first()))
+        self.choose(job.class)
     }
 
     /// What an engine runs next: what is bound to it before what is not, but for load-balanced tasks that have chosen it, which give

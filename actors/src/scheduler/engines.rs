@@ -28,6 +28,8 @@ pub(crate) struct Engine {
     pub(crate) place: Place,
     before: Option<Key<Engine>>,
     after: Option<Key<Engine>>,
+    /// When it came to stand there, as a number that others know who came later; with the scheme that needs it.
+    pub(crate) turn: u64,
     /// When the batch that it runs started, or was last reported of.
     pub(crate) heard: Time,
     /// The waiting batch that was asked back from another engine for this one.
@@ -68,6 +70,7 @@ impl Engine {
             place: Place::Away,
             before: None,
             after: None,
+            turn: 0,
             heard: Time(0),
             steals: None,
             completed: 0,

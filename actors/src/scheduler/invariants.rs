@@ -22,6 +22,7 @@ impl Scheduler {
         self.check_clients();
         self.check_engines();
         self.check_matching();
+        self.check_lots();
         self.check_nothing_idles();
     }
 

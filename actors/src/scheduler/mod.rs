@@ -1,7 +1,7 @@
 //! The scheduler: which engine runs which tasks, and when.
 //!
 //! The core is pure. Events go in as method calls on [`Scheduler`], with the time as an argument; [`Command`]s come out. It knows no
-//! clock, socket, thread or random number, so that a test can replay any history.
+//! clock, socket, thread or source of chance but a seed, so that a test can replay any history.
 //!
 //! # How it is built
 //!
@@ -14,7 +14,8 @@
 //!   time that the client has used, then by submission. Every engine has a second one for what is bound to it.
 //! * A job that waits for tasks of others stands behind a **gate** ([`gate`]): in no order, until counts of ended tasks say so.
 //!   One that **follows** others is then bound to where these ran ([`follow`]).
-//! * Every kind has a **line** of idle engines and one of engines with a free waiting slot ([`engines`]).
+//! * Every kind has a **line** of idle engines and one of engines with a free waiting slot ([`engines`]). A **scheme** ([`scheme`])
+//!   says which of them gets a batch; the schemes that draw lots have urns beside the lines.
 //!
 //! Two invariants make a dispatch cheap: *no engine is idle, and no waiting slot is free, while a task that could go there is queued*.
 //! So a task that arrives meets either a free engine and no competitor, or competitors and no free engine.
@@ -49,6 +50,7 @@ mod reports;
 mod requirement;
 mod restart;
 mod retries;
+mod scheme;
 mod settings;
 mod slab;
 mod status;
@@ -74,6 +76,7 @@ pub use follow::{Located, Whereabouts};
 pub use gate::{Known, Ticket};
 pub(crate) use reports::between;
 pub use requirement::{Capability, EngineSpec, Requirement, WorkerMode};
+pub use scheme::Scheme;
 pub use settings::Settings;
 pub(crate) use settings::TICK;
 pub use status::EngineStatus;

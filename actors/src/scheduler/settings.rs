@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Scheme;
+
 /// How often the scheduler wants to be told that time passes, while it does; see [`Scheduler::tick`](super::Scheduler::tick). As
 /// often as a batch must have to wait to be moved, see [`Settings::steal_min_us`].
 pub(crate) const TICK: Duration = Duration::from_micros(500);
@@ -31,12 +33,14 @@ pub struct Settings {
     /// the batch would have started before the retraction arrives: it takes three messages to move a batch. A retraction that comes
     /// too late is refused and costs nothing else.
     pub steal_min_us: u64,
+    /// Which engine gets a batch, of those that have room.
+    pub scheme: Scheme,
     /// The most open jobs; further ones are refused. Bounds the memory that clients can take.
     pub jobs_max: usize,
     /// The most engines that the placement of one direct job names.
     pub placement_max: usize,
     /// The number of the first batch. A controller that was restarted starts above every number that it gave out before, so that
-    /// a report of an old batch is never taken for a new one.
+    /// a report of an old batch is never taken for a new one. It is also the seed of what is drawn by lot.
     pub first_batch: u64,
 }
 
@@ -51,6 +55,7 @@ impl Default for Settings {
             batch_bytes: 8 << 20,
             batch_bytes_max: 256 << 20,
             steal_min_us: 500,
+            scheme: Scheme::default(),
             jobs_max: 1_000_000,
             placement_max: 65_536,
             first_batch: 1,

@@ -8,7 +8,7 @@ mod engines;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
-use crate::simulation::rng::Rng;
+use crate::rng::Rng;
 use crate::task::{
     BatchId, BundleHash, Cause, Condition, End, EngineId, Equipment, JobId, Quorum, Retries, Selection, TaskOptions, Tries,
 };
@@ -134,6 +134,7 @@ impl Cluster {
             chunk_tasks_max: 1 + rng.below(12) as u32,
             batch_bytes: 1 + rng.below(500),
             batch_bytes_max: 1 + rng.below(2_000),
+            scheme: rng.pick(&Scheme::ALL).unwrap_or_default(),
             ..Settings::default()
         };
         let scheduler = Scheduler::new(settings.clone());

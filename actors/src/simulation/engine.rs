@@ -6,12 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    network::{Answer, ToController, ToPeer, Way},
-    rng::Rng,
-};
+use super::network::{Answer, ToController, ToPeer, Way};
 use crate::engine::{Holdings, Slot, Step};
 use crate::results::Owner;
+use crate::rng::Rng;
 use crate::task::{BatchId, EngineId, JobId, Outcomes, PackedBuilder, Timing, WorkerExit};
 use crate::wire::{Before, HeldBatch, Register, Registered, Report, Retracted};
 

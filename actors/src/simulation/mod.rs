@@ -9,7 +9,6 @@ mod client;
 mod controller;
 mod engine;
 mod network;
-pub(crate) mod rng;
 mod store;
 mod truth;
 mod world;

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::rng::Rng;
+use crate::rng::Rng;
 use crate::task::JobId;
 use crate::wire::{Dispatch, Register, Registered, Report, Retract, Retracted, Run, StopTasks, Submit, SubmitRefusal};
 

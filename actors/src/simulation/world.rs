@@ -11,12 +11,12 @@ use super::{
     controller::{Caller, Controller, Effect},
     engine::{Act, Node},
     network::{Link, Peer, ToController, ToPeer, Way},
-    rng::Rng,
     store::Store,
     truth::Truth,
 };
 use crate::results::Owner;
-use crate::scheduler::{Settings, Time};
+use crate::rng::Rng;
+use crate::scheduler::{Scheme, Settings, Time};
 use crate::task::{EngineId, JobId};
 use crate::wire::Run;
 
@@ -72,6 +72,7 @@ impl World {
             poison_losses: 2 + rng.below(2) as u32,
             prefetch: rng.below(3) as usize,
             chunk_tasks_max: 1 + rng.below(12) as u32,
+            scheme: rng.pick(&Scheme::ALL).unwrap_or_default(),
             ..Settings::default()
         };
         let (store, controller, links, nodes, clients, truth) = Default::default();

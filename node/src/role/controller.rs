@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use engineroom::{
-    Controller, ControllerConfig, Profile, Retention, StoreConfig,
+    Controller, ControllerConfig, Profile, Retention, Scheme, StoreConfig,
     profile::{Host, StoreKind},
 };
 
@@ -23,6 +23,7 @@ pub(crate) struct ControllerPlan {
     advertise: Option<Host>,
     store: StoreKind,
     retention: Retention,
+    scheme: Scheme,
 }
 
 impl ControllerPlan {
@@ -34,7 +35,7 @@ impl ControllerPlan {
             unfetched: DAY * u32::try_from(settings.keep_unfetched_days.value).unwrap_or(u32::MAX),
         };
         let (listen, advertise, store) = (settings.listen.value, settings.advertise.value, settings.store.value);
-        Self { profile, listen, advertise, store, retention }
+        Self { profile, listen, advertise, store, retention, scheme: settings.scheme.value }
     }
 
     /// Starts it.
@@ -49,7 +50,8 @@ impl ControllerPlan {
             StoreKind::Sqlite => StoreConfig::Sqlite(self.retention),
             StoreKind::Memory => StoreConfig::Memory,
         };
-        let config = ControllerConfig { listen: self.listen, advertise, store, ..ControllerConfig::default() };
+        let config =
+            ControllerConfig { listen: self.listen, advertise, store, scheme: self.scheme, ..ControllerConfig::default() };
         let controller = Controller::start(&self.profile, config)?;
         let ready = self.ready_line(controller.local_addr(), controller.advertised());
         Ok(Running { ready, node: Box::new(controller) })
@@ -96,6 +98,7 @@ mod tests {
             advertise: None,
             store: StoreKind::Sqlite,
             retention: Retention::default(),
+            scheme: Scheme::default(),
         };
         let files = "profile lab (/p/lab), connection files /p/lab/security/client.json /p/lab/security/engine.json";
         for (local, advertised, address) in [

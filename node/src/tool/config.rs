@@ -18,6 +18,7 @@ comes first, then the environment, then config.toml of the profile, then the def
   listen = \"0.0.0.0:7123\"
   advertise = \"head.lab\"
   store = \"sqlite\"
+  scheme = \"least-loaded\"
 
   [results]
   keep_days = 30
@@ -67,6 +68,7 @@ impl ConfigArgs {
             ("controller.listen", controller.listen.value.to_string(), controller.listen.source),
             ("controller.advertise", advertise, controller.advertise.source),
             ("controller.store", controller.store.value.to_string(), controller.store.source),
+            ("controller.scheme", controller.scheme.value.to_string(), controller.scheme.source),
             ("results.keep_days", controller.keep_days.value.to_string(), controller.keep_days.source),
             ("results.keep_gib", controller.keep_gib.value.to_string(), controller.keep_gib.source),
             (

@@ -6,7 +6,7 @@ use super::{
     model::{DELAY_NS, Outcome, run},
     *,
 };
-use crate::simulation::rng::Rng;
+use crate::rng::Rng;
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000 * US;

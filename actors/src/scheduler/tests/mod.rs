@@ -9,6 +9,7 @@ mod order;
 mod placement;
 mod restart;
 mod retries;
+mod schemes;
 mod stealing;
 mod visible;
 mod waiting;

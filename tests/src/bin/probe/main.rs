@@ -98,6 +98,7 @@ fn run(options: &Options) -> Result<()> {
         "followed" => placement::followed(options),
         "follow-one" => placement::follow_one(options),
         "each-option" => schedule::each_option(options),
+        "turns" => schedule::turns(options),
         "service" => service::serve(options),
         "named" => service::call(options),
         "shared-map" => shared::map(options),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use engineroom::{Dependency, JobId, Result};
+use engineroom::{Dependency, JobId, Result, TaskContext};
 use engineroom_tests::{SOON, outcomes};
 use serde_json::json;
 
@@ -170,4 +170,15 @@ pub fn each_option(options: &Options) -> Result<()> {
     let ids: BTreeMap<_, _> = tasks.iter().map(|(name, task)| (*name, task.message_ids()[0].to_string())).collect();
     print(&ids);
     client.close()
+}
+
+/// `turns TASKS`: the engines of single tasks, each submitted when the one before has ended.
+pub fn turns(options: &Options) -> Result<()> {
+    let view = options.client()?.load_balanced_view();
+    let own_engine = |()| TaskContext::current().map(|task| task.engine);
+    // The program travels to all engines before.
+    view.chunk_size(1).map(nap, (0..20).map(|number| (number, 10))).get()?;
+    let engines = (0..options.number(1)).map(|_| view.apply(own_engine, ()).get());
+    print(&engines.collect::<Result<Vec<_>>>()?);
+    Ok(())
 }

@@ -1,6 +1,7 @@
 //! Chance, from a seed.
 
 /// splitmix64: small, fast and the same everywhere.
+#[derive(Debug)]
 pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
@@ -16,10 +17,12 @@ impl Rng {
         self.next() % n.max(1)
     }
 
+    #[cfg(test)]
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
+    #[cfg(test)]
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         (!from.is_empty()).then(|| from[self.below(from.len() as u64) as usize])
     }
