@@ -1,7 +1,8 @@
 //! How an example ends: one line on standard error and an exit code that scripts can tell apart.
 
 use std::{
-    io,
+    fmt,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -29,6 +30,9 @@ pub enum Failure {
     /// The work was done, but not all of it well. Exit code 1.
     #[error("{0}")]
     Work(String),
+    /// Whoever read its output has read enough, as `head` does. That is no failure: the program ends quietly. Exit code 0.
+    #[error("standard output was closed")]
+    ReaderGone,
 }
 
 impl Failure {
@@ -53,13 +57,34 @@ impl Failure {
     }
 }
 
+/// As [`println!`], for programs that end quietly when their output is closed: instead of a panic there is a [`Failure`], for
+/// [`run`].
+#[macro_export]
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::print_line(format_args!($($text)*))
+    };
+}
+
+/// What [`say!`] does.
+///
+/// # Errors
+/// When standard output is closed, or cannot be written to.
+pub fn print_line(text: fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+        _ => Failure::Work(format!("cannot write to standard output: {error}")),
+    })
+}
+
 /// Runs a program: prints `error: …` when it fails, and turns the outcome into the exit code.
 ///
 /// The code is 0 for success, 1 when a task or a file failed, 2 for wrong usage (as clap has it), and 3 when the cluster
 /// could not be reached or refused the program.
 pub fn run(program: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     match program() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::ReaderGone) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
             failure.exit_code().into()

@@ -2,7 +2,7 @@
 //!
 //! Each program in `src/bin` is complete and small, and reads like the program that a user would write: an ordinary
 //! sequential function, a view, a `map`. What stands here is the rest: the options that say which cluster to use
-//! ([`ClusterOptions`]), how a program ends ([`run`]), and the pure parts of the longer examples, which are tested here
+//! ([`ClusterOptions`]), how a program prints ([`say!`]) and ends ([`run`]), and the pure parts of the longer examples, which are tested here
 //! without any cluster ([`epidemic`], [`ids_file`], [`lab`]).
 
 #![forbid(unsafe_code)]
@@ -19,6 +19,6 @@ mod session;
 #[doc = include_str!("../../docs/guide.md")]
 pub mod guide {}
 
-pub use failure::{Failure, run};
+pub use failure::{Failure, print_line, run};
 pub use memory::peak_resident_mib;
 pub use session::{ClusterOptions, Session};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use engineroom_examples::{ClusterOptions, Failure, ids_file, run};
+use engineroom_examples::{ClusterOptions, Failure, ids_file, run, say};
 
 /// How many errors are shown when many tasks have failed.
 const ERRORS_SHOWN: usize = 5;
@@ -88,7 +88,7 @@ fn submit(cluster: &ClusterOptions, path: &Path, tasks: u64, millis: u64) -> Res
     let job = client.load_balanced_view().label("disconnect").map(experiment, (0..tasks).map(|number| (number, millis)));
     ids_file::write(&file, &job.message_ids()).map_err(Failure::write(path))?;
     client.close()?; // returns once the cluster has all of the job
-    println!("submitted {tasks} jobs; their message ids are in {}", path.display());
+    say!("submitted {tasks} jobs; their message ids are in {}", path.display())?;
     Ok(())
 }
 
@@ -96,14 +96,14 @@ fn status(cluster: &ClusterOptions, path: &Path) -> Result<(), Failure> {
     let ids = ids_file::read(path)?;
     let counts = cluster.connect()?.client.result_status(&ids)?;
     // Rounded down, so that 100 % means all.
-    println!("{} jobs, {} % complete", counts.total, 100 * counts.done() / counts.total.max(1));
+    say!("{} jobs, {} % complete", counts.total, 100 * counts.done() / counts.total.max(1))?;
     for (count, what) in [
         (counts.failed, "failed"),
         (counts.evicted, "ended, but their results were dropped since to make room"),
         (counts.unknown, "are not known to this cluster: is it the one that they were submitted to?"),
     ] {
         if count > 0 {
-            println!("{count} of them {what}");
+            say!("{count} of them {what}")?;
         }
     }
     Ok(())
@@ -131,7 +131,7 @@ fn collect(cluster: &ClusterOptions, path: &Path) -> Result<(), Failure> {
     if failed > 0 {
         return Err(Failure::Work(format!("{failed} of {} tasks failed", results.len())));
     }
-    println!("{} results, all as expected; their sum is {sum}", results.len());
+    say!("{} results, all as expected; their sum is {sum}", results.len())?;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use clap::Parser;
 use engineroom::{
     Client, ConnectionFile, Controller, ControllerConfig, EngineConfig, EngineNode, Profile, TaskName, Tasks, WorkerKind,
 };
-use engineroom_examples::{ClusterOptions, Failure, run};
+use engineroom_examples::{ClusterOptions, Failure, run, say};
 use tokio::{net::TcpListener, runtime, signal, time::timeout};
 
 /// The task, by name: which service runs it does not matter.
@@ -104,16 +104,18 @@ impl Embedded {
         config.tasks = tasks();
         let engines = EngineNode::start(config).map_err(engineroom::Error::from)?;
         let client = Arc::new(Client::connect(client_file.as_path())?);
-        println!("engines {:?} joined the controller at {}", engines.engine_ids(), engines.controller());
+        say!("engines {:?} joined the controller at {}", engines.engine_ids(), engines.controller())?;
         Ok(Self { client, engines, controller })
     }
 
     /// Ends the parts in the order in which they depend on each other: client, engines, controller.
     fn shutdown(self) -> Result<(), Failure> {
         let closed = self.client.close();
-        println!("engines: {}", self.engines.shutdown(SHUTDOWN_WAIT));
-        if let Some((controller, _place)) = self.controller {
-            println!("controller: {}", controller.shutdown(SHUTDOWN_WAIT));
+        let engines = self.engines.shutdown(SHUTDOWN_WAIT);
+        let controller = self.controller.map(|(controller, _place)| controller.shutdown(SHUTDOWN_WAIT));
+        say!("engines: {engines}")?;
+        if let Some(controller) = controller {
+            say!("controller: {controller}")?;
         }
         Ok(closed?)
     }
@@ -125,7 +127,7 @@ fn serve(listen: SocketAddr, client: Arc<Client>) -> Result<(), Failure> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        println!("try http://{}/sum-of-squares?n=10", listener.local_addr().map_err(failed)?);
+        say!("try http://{}/sum-of-squares?n=10", listener.local_addr().map_err(failed)?)?;
         let service = Router::new().route("/sum-of-squares", get(answer)).with_state(client);
         axum::serve(listener, service).with_graceful_shutdown(asked_to_end()).await.map_err(failed)
     })

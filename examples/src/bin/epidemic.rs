@@ -11,7 +11,7 @@ use clap::Parser;
 use engineroom_examples::{
     ClusterOptions, Failure,
     epidemic::{EDGES_MAX, NODES_MAX, Sweep, csv, read_edge_list, simulate, table, write_plot},
-    run,
+    run, say,
 };
 
 /// Simulates SIR epidemics on networks over a range of the transmissibility T.
@@ -80,19 +80,19 @@ fn epidemic() -> Result<(), Failure> {
     let (sweep, title) = options.sweep()?;
     let session = options.cluster.connect()?;
 
-    println!("{title}\n{} values of T, {} epidemics at each, seed {}", options.points, options.repetitions, options.seed);
+    say!("{title}\n{} values of T, {} epidemics at each, seed {}", options.points, options.repetitions, options.seed)?;
     let view = session.client.load_balanced_view().label("epidemic");
     let tallies = view.try_map(simulate, sweep.groups()).wait_interactive()?.get()?;
 
     let curve = sweep.curve(&tallies);
-    print!("{}", table(&curve));
+    say!("{}", table(&curve).trim_end())?;
     if let Some(file) = &options.csv {
         fs::write(file, csv(&curve)).map_err(Failure::write(file))?;
-        println!("table written to {}", file.display());
+        say!("table written to {}", file.display())?;
     }
     let mean_degree = options.network.is_none().then_some(options.mean_degree);
     write_plot(&options.plot, &title, &curve, mean_degree).map_err(|error| Failure::Work(error.to_string()))?;
-    println!("curve drawn in {}", options.plot.display());
+    say!("curve drawn in {}", options.plot.display())?;
     Ok(())
 }
 

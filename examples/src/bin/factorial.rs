@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use engineroom_examples::{ClusterOptions, Failure, run};
+use engineroom_examples::{ClusterOptions, Failure, run, say};
 use num_bigint::BigUint;
 
 /// The largest number whose factorial is computed: half a million digits, a few seconds on one core.
@@ -37,7 +37,7 @@ fn print_factorials() -> Result<(), Failure> {
     let session = options.cluster.connect()?;
     let factorials = session.client.load_balanced_view().map(factorial, options.numbers.clone()).get()?;
     for (n, factorial) in options.numbers.iter().zip(factorials) {
-        println!("{n}! = {factorial}");
+        say!("{n}! = {factorial}")?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use engineroom_examples::{ClusterOptions, Failure, run};
+use engineroom_examples::{ClusterOptions, Failure, run, say};
 
 /// Maps two closures over some numbers.
 ///
@@ -27,9 +27,9 @@ fn hello() -> Result<(), Failure> {
     let view = session.client.load_balanced_view();
 
     let squares: Vec<u64> = view.map(|x: u64| x * x, 0..10).get()?;
-    println!("x^2 for x in 0..10: {squares:?}");
+    say!("x^2 for x in 0..10: {squares:?}")?;
 
     let powers: Vec<u128> = view.map(|x: u128| x.pow(30), 0..8).get()?;
-    println!("x^30 for x in 0..8: {powers:?}");
+    say!("x^30 for x in 0..8: {powers:?}")?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use clap::Parser;
-use engineroom_examples::{ClusterOptions, Failure, peak_resident_mib, run};
+use engineroom_examples::{ClusterOptions, Failure, peak_resident_mib, run, say};
 
 /// Doubles the numbers below N on the engines, adds up the results as they arrive, and tells how fast and in what memory.
 ///
@@ -40,10 +40,10 @@ fn lazy() -> Result<(), Failure> {
     }
     let seconds = start.elapsed().as_secs_f64();
 
-    println!("sum   {sum}");
-    println!("rate  {:.0} items/s ({} items in {seconds:.1} s)", options.items as f64 / seconds, options.items);
+    say!("sum   {sum}")?;
+    say!("rate  {:.0} items/s ({} items in {seconds:.1} s)", options.items as f64 / seconds, options.items)?;
     if let Some(peak) = peak_resident_mib() {
-        println!("peak  {peak} MiB of memory in this process");
+        say!("peak  {peak} MiB of memory in this process")?;
     }
     let expected = u128::from(options.items) * u128::from(options.items - 1);
     if sum == expected { Ok(()) } else { Err(Failure::Work(format!("the sum should be {expected}"))) }

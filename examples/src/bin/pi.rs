@@ -3,7 +3,7 @@
 use std::{f64::consts::PI, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use engineroom_examples::{ClusterOptions, Failure, run};
+use engineroom_examples::{ClusterOptions, Failure, run, say};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -55,9 +55,9 @@ fn estimate_pi() -> Result<(), Failure> {
 
     let inside = hits as f64 / options.points as f64;
     let (estimate, error) = (4.0 * inside, 4.0 * (inside * (1.0 - inside) / options.points as f64).sqrt());
-    println!("pi             {estimate:.8}  from {} points on {engines} engines", options.points);
-    println!("standard error {error:.8}");
-    println!("difference     {:+.8}  to {PI:.8}", estimate - PI);
+    say!("pi             {estimate:.8}  from {} points on {engines} engines", options.points)?;
+    say!("standard error {error:.8}")?;
+    say!("difference     {:+.8}  to {PI:.8}", estimate - PI)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use engineroom::{Namespace, NamespaceError, TaskContext};
 use engineroom_examples::{
     ClusterOptions, Failure,
     epidemic::{Network, Tally, erdos_renyi, outbreak_size, theory, took_off_from},
-    run,
+    run, say,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -95,17 +95,17 @@ fn pipeline() -> Result<(), Failure> {
 
     let edges = built.wait_interactive()?.get()?;
     let expected = theory::outbreak_fraction(MEAN_DEGREE, transmissibility);
-    println!("network    edges  outbreaks  mean size  theory  engine");
+    say!("network    edges  outbreaks  mean size  theory  engine")?;
     let mut all = Tally::default();
     for (network, (edges, mut sum)) in edges.into_iter().zip(sums).enumerate() {
         let engine = sum.metadata()?.first().and_then(|task| task.engine).map_or("-".into(), |engine| engine.to_string());
         let tally = sum.get()?;
         let mean = tally.mean().map_or("-".into(), |mean| format!("{:.4}", mean / f64::from(nodes)));
         let outbreaks = format!("{}/{}", tally.outbreaks, tally.started);
-        println!("{network:>7}  {edges:>7}  {outbreaks:>9}  {mean:>9}  {expected:>6.4}  {engine:>6}");
+        say!("{network:>7}  {edges:>7}  {outbreaks:>9}  {mean:>9}  {expected:>6.4}  {engine:>6}")?;
         all = [all, tally].into_iter().sum();
     }
-    println!("{} of {} epidemics took off", all.outbreaks, all.started);
+    say!("{} of {} epidemics took off", all.outbreaks, all.started)?;
     Ok(())
 }
 

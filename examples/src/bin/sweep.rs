@@ -7,7 +7,7 @@ use engineroom::{AbortCounts, Client};
 use engineroom_examples::{
     ClusterOptions, Failure,
     lab::{Design, Entry, Notebook, Point, State, Summary, mean_wait, points},
-    run,
+    run, say,
 };
 
 /// How long `wait` waits at a time before it writes down what has come.
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
             }
             Step::Show => {
                 resolve(&options.cluster.connect()?.client, &mut notebook)?;
-                show(&notebook);
+                show(&notebook)?;
                 Ok(())
             }
             Step::Cancel { points } => cancel(&options.cluster.connect()?.client, &mut notebook, &points),
@@ -105,7 +105,7 @@ fn submit(client: &Client, notebook: &mut Notebook, points: &[Point], repetition
     notebook.entries.extend(points.iter().zip(job.message_ids()).map(entry));
     notebook.save()?;
     client.close()?; // returns once the cluster has all of the job
-    println!("{} points submitted", points.len());
+    say!("{} points submitted", points.len())?;
     Ok(())
 }
 
@@ -134,11 +134,10 @@ fn cancel(client: &Client, notebook: &mut Notebook, points: &[usize]) -> Result<
         ids.push(notebook.id(entry)?);
     }
     let AbortCounts { queued, active, .. } = client.abort(ids.iter().copied())?;
-    println!("cancelled {queued} points that waited and {active} that ran");
+    say!("cancelled {queued} points that waited and {active} that ran")?;
     client.wait(ids, SAVE_EVERY)?;
     resolve(client, notebook)?;
-    show(notebook);
-    Ok(())
+    show(notebook)
 }
 
 fn wait(client: &Client, notebook: &mut Notebook) -> Result<(), Failure> {
@@ -150,18 +149,19 @@ fn wait(client: &Client, notebook: &mut Notebook) -> Result<(), Failure> {
         client.wait(pending.into_iter().map(|(_, id)| id), SAVE_EVERY)?;
         resolve(client, notebook)?;
     }
-    show(notebook);
+    show(notebook)?;
     let failed = notebook.entries.iter().filter(|entry| matches!(entry.state, State::Failed(_))).count();
     if failed > 0 { Err(Failure::Work(format!("{failed} points failed"))) } else { Ok(()) }
 }
 
-fn show(notebook: &Notebook) {
+fn show(notebook: &Notebook) -> Result<(), Failure> {
     for (number, Entry { point, state, .. }) in notebook.entries.iter().enumerate() {
         match state {
-            State::Pending => println!("{number:>4}  {point}: pending"),
-            State::Done(summary) => println!("{number:>4}  {point}: {summary}"),
-            State::Cancelled => println!("{number:>4}  {point}: cancelled"),
-            State::Failed(why) => println!("{number:>4}  {point}: failed: {why}"),
+            State::Pending => say!("{number:>4}  {point}: pending")?,
+            State::Done(summary) => say!("{number:>4}  {point}: {summary}")?,
+            State::Cancelled => say!("{number:>4}  {point}: cancelled")?,
+            State::Failed(why) => say!("{number:>4}  {point}: failed: {why}")?,
         }
     }
+    Ok(())
 }

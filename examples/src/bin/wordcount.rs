@@ -10,7 +10,7 @@ use std::{
 };
 
 use clap::Parser;
-use engineroom_examples::{ClusterOptions, Failure, run};
+use engineroom_examples::{ClusterOptions, Failure, run, say};
 
 /// Engines of an embedded cluster, unless told otherwise. A task that waits for a disk or a server needs no core.
 const ENGINES: u32 = 32;
@@ -66,7 +66,7 @@ fn wordcount() -> Result<(), Failure> {
     for counted in view.try_map_lazy(count, inputs) {
         match counted {
             Ok((path, counts)) => {
-                println!("{:>9} {}", counts.values().sum::<u64>(), path.display());
+                say!("{:>9} {}", counts.values().sum::<u64>(), path.display())?;
                 counts.into_iter().for_each(|(word, count)| *all.entry(word).or_default() += count);
             }
             Err(error) if error.task().is_some() => {
@@ -79,9 +79,9 @@ fn wordcount() -> Result<(), Failure> {
 
     let mut words: Vec<(String, u64)> = all.into_iter().collect();
     words.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    println!("{:>9} words, {} different", words.iter().map(|(_, count)| count).sum::<u64>(), words.len());
+    say!("{:>9} words, {} different", words.iter().map(|(_, count)| count).sum::<u64>(), words.len())?;
     for (word, count) in words.iter().take(options.top) {
-        println!("{count:>9} {word}");
+        say!("{count:>9} {word}")?;
     }
     if unread > 0 { Err(Failure::Work(format!("{unread} files could not be read"))) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! The example programs, on engines that have never seen them.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io, path::PathBuf};
 
 use engineroom_tests::Lab;
 use rustix::process::Signal;
@@ -48,6 +48,17 @@ fn programs_run_on_the_engines_of_two_nodes_that_have_never_seen_them() {
     // With T = 1 the outbreak is all nodes, every time.
     assert_eq!(last, "1.000000,1.000000,0.000000,,8", "{}", ended.stdout);
     assert!(fs::read_to_string(lab.path().join("epidemic.svg")).unwrap().contains("</svg>"));
+}
+
+#[test]
+fn an_example_whose_reader_has_left_ends_quietly() {
+    let lab = Lab::new();
+    let (_node, _controller) = lab.cluster(1);
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut hello = lab.command("hello");
+    let ended = hello.arg("--profile-dir").arg(lab.profile_dir()).stdout(writer).output().unwrap();
+    assert_eq!((ended.status.code(), String::from_utf8_lossy(&ended.stderr).as_ref()), (Some(0), ""));
 }
 
 #[test]
