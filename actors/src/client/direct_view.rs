@@ -7,10 +7,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Client,
     async_result::AsyncResult,
+    dependency::Dependency,
     engine_set::Engines,
     job::Job,
     new_job::{new_job, sharing, submit, travelling},
-    options::{Options, whole_ms},
+    options::Options,
 };
 use crate::code::Function;
 use crate::error::{Error, Result};
@@ -46,7 +47,39 @@ impl DirectView {
 
     /// How long each task may run: see [`LoadBalancedView::time_limit`](crate::LoadBalancedView::time_limit).
     pub fn time_limit(&self, limit: Duration) -> Self {
-        self.with(|options| options.tasks.time_limit_ms = whole_ms(limit))
+        self.with(|options| options.set_time_limit(limit))
+    }
+
+    /// How long a task may wait until it is sent to its engine for the first time: see
+    /// [`LoadBalancedView::queue_timeout`](crate::LoadBalancedView::queue_timeout).
+    pub fn queue_timeout(&self, limit: Duration) -> Self {
+        self.with(|options| options.set_queue_timeout(limit))
+    }
+
+    /// How often a task that fails is tried again, on the same engine: see
+    /// [`LoadBalancedView::retries`](crate::LoadBalancedView::retries). One whose engine is lost fails in any case.
+    pub fn retries(&self, failures: u32) -> Self {
+        self.with(|options| options.set_retries(failures))
+    }
+
+    /// How long is waited after a failure until the next attempt: see
+    /// [`LoadBalancedView::retry_pause`](crate::LoadBalancedView::retry_pause).
+    pub fn retry_pause(&self, first: Duration) -> Self {
+        self.with(|options| options.set_retry_pause(first))
+    }
+
+    /// Tasks run only after others: see [`LoadBalancedView::after`](crate::LoadBalancedView::after).
+    ///
+    /// ```no_run
+    /// # use engineroom::prelude::*;
+    /// # let client = Client::connect(Profile::default())?;
+    /// let view = client.direct_view()?;
+    /// let pushed = view.push("limit", &10_u64);
+    /// let doubled = view.after(&pushed).try_apply(|()| TaskContext::current().unwrap().namespace().get::<u64>("limit"), ());
+    /// # Ok::<(), engineroom::Error>(())
+    /// ```
+    pub fn after(&self, tasks: impl Into<Dependency>) -> Self {
+        self.with(|options| options.add_dependency(tasks.into()))
     }
 
     /// Calls `function` with the same argument once on each engine; one result an engine, in the order of the targets.

@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use super::{Client, engine_set::Engines};
+use super::{Client, dependency::Dependency, engine_set::Engines};
 use crate::error::Result;
 use crate::task::TaskOptions;
+
+/// The most retries of a task: more than make sense, so that a program's mistake has an end.
+pub(super) const RETRIES_MAX: u32 = 1_000;
 
 /// The options of a view.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,26 @@ pub(super) struct Options {
 }
 
 impl Options {
+    pub fn set_time_limit(&mut self, limit: Duration) {
+        self.tasks.time_limit_ms = whole_ms(limit);
+    }
+
+    pub fn set_queue_timeout(&mut self, limit: Duration) {
+        self.tasks.queue_timeout_us = Some(micros(limit));
+    }
+
+    pub fn set_retries(&mut self, failures: u32) {
+        self.tasks.retries.failures = failures.min(RETRIES_MAX);
+    }
+
+    pub fn set_retry_pause(&mut self, first: Duration) {
+        self.tasks.retries.pause_us = micros(first);
+    }
+
+    pub fn add_dependency(&mut self, Dependency(condition): Dependency) {
+        self.tasks.after.push(condition);
+    }
+
     /// Whether they mean the same engines at each call.
     pub fn are_fixed(&self) -> bool {
         self.targets.as_ref().is_none_or(Engines::are_fixed)
@@ -31,7 +54,11 @@ impl Options {
     }
 }
 
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Milliseconds, rounded up.
-pub(super) fn whole_ms(time: Duration) -> u64 {
+fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

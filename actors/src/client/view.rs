@@ -16,14 +16,11 @@ use super::{
     lazy::{LazyMap, OUTSTANDING_MAX},
     new_job::{add_job, hand_over, new_job, sharing, submit, travelling},
     open_jobs::{Choice, OpenJobs},
-    options::{Options, whole_ms},
+    options::{Options, RETRIES_MAX},
     shape::One,
 };
 use crate::code::{Function, TaskName, encode};
 use crate::error::{Error, Result};
-
-/// The most retries of a task: more than make sense, so that a program's mistake has an end.
-const RETRIES_MAX: u32 = 1_000;
 
 /// Sends each task to an engine that is free.
 ///
@@ -97,15 +94,14 @@ impl LoadBalancedView {
     /// # Ok::<(), engineroom::Error>(())
     /// ```
     pub fn time_limit(&self, limit: Duration) -> Self {
-        self.with(|options| options.tasks.time_limit_ms = whole_ms(limit))
+        self.with(|options| options.set_time_limit(limit))
     }
 
     /// How long a task may wait until it is sent to an engine for the first time, by the controller's clock; tasks that wait for
     /// longer fail with [`Cause::QueueTimeout`](crate::Cause::QueueTimeout). Time in which it waits for other tasks counts, and so
     /// does time in which the controller is down. One that is up may be noticed up to a hundredth part later.
     pub fn queue_timeout(&self, limit: Duration) -> Self {
-        let limit_us = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
-        self.with(|options| options.tasks.queue_timeout_us = Some(limit_us))
+        self.with(|options| options.set_queue_timeout(limit))
     }
 
     /// How often a task is tried again that fails: panics, returns an error, or takes its worker along. Only the last attempt has an
@@ -114,14 +110,13 @@ impl LoadBalancedView {
     ///
     /// A task runs again when the batch that it was sent in has ended; see also [`retry_pause`](Self::retry_pause).
     pub fn retries(&self, failures: u32) -> Self {
-        self.with(|options| options.tasks.retries.failures = failures.min(RETRIES_MAX))
+        self.with(|options| options.set_retries(failures))
     }
 
     /// How long is waited after a failure until the next attempt; twice as long after each further one of the same task, up to an
     /// hour. By default they follow each other at once.
     pub fn retry_pause(&self, first: Duration) -> Self {
-        let pause_us = u64::try_from(first.as_micros()).unwrap_or(u64::MAX);
-        self.with(|options| options.tasks.retries.pause_us = pause_us)
+        self.with(|options| options.set_retry_pause(first))
     }
 
     /// How many engines may be lost while they run a task, in a row, and it is still run again elsewhere: 2 by default. One more, and it
@@ -149,8 +144,7 @@ impl LoadBalancedView {
     /// # Ok::<(), engineroom::Error>(())
     /// ```
     pub fn after(&self, tasks: impl Into<Dependency>) -> Self {
-        let Dependency(condition) = tasks.into();
-        self.with(|options| options.tasks.after.push(condition))
+        self.with(|options| options.add_dependency(tasks.into()))
     }
 
     /// Calls `function` with each of the inputs, on whichever engines are free. Returns as soon as all inputs are drawn and

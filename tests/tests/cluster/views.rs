@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use engineroom::{EngineId, Engines};
-use engineroom_tests::{Lab, Process, SOON};
+use engineroom::{Cause, EngineId, Engines};
+use engineroom_tests::{Lab, Outcome, Process, SOON};
 
-use crate::PROBE;
+use crate::{PROBE, probe_two_engines};
 
 /// An engine node as a launcher starts it, with these variables and options.
 fn launched(lab: &Lab, variables: &[(&str, &str)], options: &str) -> Process {
@@ -42,6 +42,19 @@ fn views_are_of_engines_by_id_list_range_label_node_and_rank_and_follow_those_th
     assert_eq!(before[..3], [vec![0, 1, 2, 3], vec![1, 2, 0, 3], vec![1, 2]]);
     assert_eq!(after[..3], [vec![0, 1, 2, 3, 4], vec![4, 1, 2, 0, 3], vec![1, 2, 4]]);
     assert_eq!((&before[3..], &after[3..]), (&fixed[..], &fixed[..]));
+}
+
+#[test]
+fn options_of_a_direct_view_hold_at_each_of_its_engines() {
+    type Outcomes = Vec<Outcome<Option<EngineId>>>;
+    let ([tried, after_failures, after], late): ([Outcomes; 3], Outcomes) = probe_two_engines(["direct-options"]).json();
+    for (place, engine) in [Some(0), Some(1)].into_iter().enumerate() {
+        assert!(tried[place].result.is_err() && (tried[place].engine, tried[place].attempt) == (engine, 3), "{tried:?}");
+        let cause = |outcomes: &Outcomes| outcomes[place].result.as_ref().map_err(|error| error.cause.clone()).unwrap_err();
+        assert!(matches!(cause(&after_failures), Cause::UnmetDependency { .. }), "{after_failures:?}");
+        assert_eq!(after[place].result, Ok(engine.map(EngineId)));
+        assert!(matches!(cause(&late), Cause::QueueTimeout { .. }), "{late:?}");
+    }
 }
 
 #[test]

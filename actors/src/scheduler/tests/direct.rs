@@ -1,7 +1,7 @@
 //! Tasks that are bound to engines.
 
 use super::*;
-use crate::task::Cause;
+use crate::task::{Cause, Retries};
 
 fn direct(id: u128, placement: &[(u32, u32)]) -> JobSpec {
     JobSpec {
@@ -100,4 +100,18 @@ fn an_engine_that_drains_ends_what_it_runs_and_no_more() {
     rig.submit(spec(3), 1);
     assert_eq!(rig.commands().len(), 1, "the direct task fails; the other waits");
     assert_eq!(rig.scheduler.counts(JobId::from_u128(3)).map(|counts| counts.queued), Some(1));
+}
+
+#[test]
+fn a_task_that_fails_is_tried_again_at_its_own_engine() {
+    let mut rig = Rig::plain(2);
+    let retries = Retries { failures: 1, pause_us: 0 };
+    rig.submit(JobSpec { options: TaskOptions { retries, ..TaskOptions::default() }, ..direct(1, &[(1, 1), (2, 1)]) }, 2);
+    assert_eq!(rig.sent(), [(1, 1, 0, 1, 1), (2, 1, 1, 1, 1)]);
+    rig.end(1, 10);
+    let (batch, first, _) = rig.running(2);
+    let failed = [Failure { at: 0, may_pass: true }];
+    rig.scheduler.reported(Time(rig.now), EngineId(2), batch, (first, 1), 1, &failed).unwrap();
+    rig.scheduler.tick(Time(rig.now));
+    assert_eq!(rig.sent(), [(2, 1, 1, 1, 2)], "engine 1 is idle, and not asked");
 }

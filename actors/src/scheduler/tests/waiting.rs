@@ -196,3 +196,17 @@ fn after_a_restart_the_time_before_counts_and_who_was_released_does_not_wait_aga
     rig.join(1);
     assert_eq!(rig.sent().iter().map(|sent| sent.1).collect::<Vec<_>>(), [1, 2]);
 }
+
+#[test]
+fn direct_tasks_that_wait_for_others_go_to_their_engines_afterwards() {
+    let mut rig = Rig::plain(2);
+    rig.submit(spec(1), 1);
+    rig.close(1);
+    let placement = Placement::Direct(vec![(EngineId(1), 1), (EngineId(2), 2)]);
+    rig.submit(JobSpec { placement, chunk: fixed(2, 2).chunk, ..after(2, &[(1, 0, WHOLE)]) }, 3);
+    let before: Vec<Sent> = rig.answer(1).iter().filter_map(sent).collect();
+    assert_eq!(before.iter().map(|sent| sent.1).collect::<Vec<_>>(), [1]);
+    rig.end(before[0].0, 10);
+    let after: Vec<Sent> = rig.commands().iter().filter_map(sent).collect();
+    assert_eq!(after, [(1, 2, 0, 1, 1), (2, 2, 1, 2, 1)]);
+}

@@ -84,6 +84,7 @@ fn run(options: &Options) -> Result<()> {
         "typed-errors" => errors::typed(options),
         "direct-lost" => errors::direct(options),
         "views" => views::views(options),
+        "direct-options" => views::direct_options(options),
         "contexts" => contexts::contexts(options),
         "uninitialised" | "squares" => misuse::squares(options),
         "priorities" => schedule::priorities(options),
