@@ -14,6 +14,7 @@ mod feed;
 mod job;
 mod lazy;
 mod metadata;
+mod named;
 mod namespace;
 mod new_job;
 mod news;

@@ -19,7 +19,7 @@ use super::{
     options::{Options, RETRIES_MAX},
     shape::One,
 };
-use crate::code::{Function, TaskName, encode};
+use crate::code::{Function, encode};
 use crate::error::{Error, Result};
 
 /// Sends each task to an engine that is free.
@@ -225,11 +225,6 @@ impl LoadBalancedView {
         self.map_sharing(shared, travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)), inputs)
     }
 
-    /// As [`map`](Self::map), for a task that engines offer by name.
-    pub fn map_named<A: Serialize, R, I: IntoIterator<Item = A>>(&self, name: TaskName<A, R>, inputs: I) -> AsyncResult<R> {
-        self.map_function(Ok(Function::named(name.as_str())), inputs)
-    }
-
     /// Calls `function` with inputs of any number, drawn only as fast as their results are taken: see [`LazyMap`].
     ///
     /// ```no_run
@@ -317,16 +312,15 @@ impl LoadBalancedView {
         AsyncResult::of_task(self.client.clone(), job, 0, SystemTime::now())
     }
 
-    /// As [`apply`](Self::apply), for a task that engines offer by name.
-    pub fn apply_named<A: Serialize, R>(&self, name: TaskName<A, R>, argument: A) -> AsyncResult<R, One> {
-        self.apply_function(Ok(Function::named(name.as_str())), &argument)
-    }
-
-    fn map_function<A: Serialize, R>(&self, function: Result<Function>, inputs: impl IntoIterator<Item = A>) -> AsyncResult<R> {
+    pub(super) fn map_function<A: Serialize, R>(
+        &self,
+        function: Result<Function>,
+        inputs: impl IntoIterator<Item = A>,
+    ) -> AsyncResult<R> {
         submit(&self.client, self.job(function), inputs)
     }
 
-    fn map_sharing<S: Serialize, A: Serialize, R>(
+    pub(super) fn map_sharing<S: Serialize, A: Serialize, R>(
         &self,
         shared: &S,
         function: Result<Function>,
@@ -342,7 +336,7 @@ impl LoadBalancedView {
         }
     }
 
-    fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
+    pub(super) fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
         let shared = &self.client.inner.shared;
         let pushed = function.and_then(|function| {
             let choice = match self.options.are_fixed() {

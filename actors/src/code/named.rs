@@ -10,7 +10,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    Callable,
+    Callable, Shared,
     call::{call, call_fallible},
     function::FUNCTION_NAME_BYTES_MAX,
 };
@@ -102,6 +102,25 @@ impl Tasks {
         E: fmt::Display + 'static,
     {
         self.insert(name.name, Arc::new(move |_, argument, result| call_fallible(&function, argument, result)))
+    }
+
+    /// Adds a task that gets, beside its argument, a value that the tasks of a job share: see
+    /// [`LoadBalancedView::map_named_with`](crate::LoadBalancedView::map_named_with).
+    ///
+    /// # Panics
+    /// When a task of that name is registered already.
+    pub fn register_sharing<S, A, R, F>(self, name: TaskName<(S, A), R>, function: F) -> Self
+    where
+        F: Fn(&S, A) -> R + Send + Sync + 'static,
+        S: DeserializeOwned + Send + Sync + 'static,
+        A: DeserializeOwned + 'static,
+        R: Serialize + 'static,
+    {
+        let sharing = move |shared: &Shared, argument: &[u8], result: &mut Vec<u8>| {
+            let value = shared.get()?;
+            call(|own| function(value, own), argument, result)
+        };
+        self.insert(name.name, Arc::new(sharing))
     }
 
     /// The names, in alphabetical order.

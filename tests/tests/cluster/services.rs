@@ -36,6 +36,10 @@ fn named_tasks_wait_for_a_service_that_has_them_and_run_there() {
     let text = error.to_string();
     assert!(text.contains(&wrong[0].id) && text.contains("engine 1") && text.contains("u64"), "{text}");
 
+    let (counted, alone): (Vec<Outcome<usize>>, Vec<Outcome<usize>>) = lab.run(PROBE, ["named-sharing"]).success().json();
+    assert_eq!(counted.into_iter().map(|outcome| outcome.result.ok()).collect::<Vec<_>>(), [Some(100), Some(100), Some(0)]);
+    assert!(alone[0].text.as_ref().is_some_and(|text| text.contains("its job has none")), "{alone:?}");
+
     service.finish().success();
     wait_for("the service's leave", || (client.engine_ids().len() == 1).then_some(()));
 }

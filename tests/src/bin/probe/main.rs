@@ -112,6 +112,7 @@ fn run(options: &Options) -> Result<()> {
         "broadcast" => namespace::broadcast(options),
         "lost-value" => namespace::lost_value(options),
         "seeds" => namespace::seeds(options),
+        "named-sharing" => service::call_sharing(options),
         "named-wrongly" => service::call_wrongly(options),
         other => panic!("there is no subcommand {other:?}"),
     }

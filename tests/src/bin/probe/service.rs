@@ -12,6 +12,9 @@ const TRIPLE: TaskName<u64, u64> = TaskName::new("triple");
 /// The same name with an argument that its engines do not take.
 const TRIPLE_TEXT: TaskName<String, u64> = TaskName::new("triple");
 
+/// How often a number stands in a list that all tasks share.
+const COUNT: TaskName<(Vec<u64>, u64), usize> = TaskName::new("count");
+
 /// How long the service's engine may take to finish what it runs.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -19,7 +22,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 pub fn serve(options: &Options) -> Result<()> {
     let connection = ConnectionFile::load(options.profile.engine_connection_file())?;
     let offset = options.number(1);
-    let tasks = Tasks::new().register(TRIPLE, move |x| 3 * x + offset);
+    let tasks = Tasks::new()
+        .register(TRIPLE, move |x| 3 * x + offset)
+        .register_sharing(COUNT, |numbers, number| numbers.iter().filter(|other| **other == number).count());
     let config = EngineConfig { engines: 1, worker: WorkerKind::Thread, tasks, ..EngineConfig::new(connection) };
     let node = EngineNode::start(config)?;
     println!("service ready");
@@ -40,5 +45,14 @@ pub fn call(options: &Options) -> Result<()> {
 /// `named-wrongly`: the outcome of a call with an argument of another type.
 pub fn call_wrongly(options: &Options) -> Result<()> {
     print(&outcomes(options.client()?.load_balanced_view().apply_named(TRIPLE_TEXT, "three".to_owned()))?);
+    Ok(())
+}
+
+/// `named-sharing`: the outcomes of calls by name with a list that they share, and of one without it.
+pub fn call_sharing(options: &Options) -> Result<()> {
+    let view = options.client()?.load_balanced_view();
+    let numbers: Vec<u64> = (0..100_000).map(|number| number % 1_000).collect();
+    let counted = outcomes(view.map_named_with(COUNT, &numbers, [0, 999, 1_000]))?;
+    print(&(counted, outcomes(view.map_named(COUNT, [(numbers, 0)]))?));
     Ok(())
 }
