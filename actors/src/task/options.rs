@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{JobId, Selection};
 
 /// What all tasks of a job have in common, by choice of the client. On disk and on the wire as a part of the job's header: what is
-/// added here is taken over when tasks are submitted again, and missing in headers from before.
+/// added here, at the end, is taken over when tasks are submitted again, and missing in headers from before.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TaskOptions {
@@ -17,14 +17,14 @@ pub struct TaskOptions {
     pub queue_timeout_us: Option<u64>,
     /// What is waited for, all of it, before any task is sent to an engine.
     pub after: Vec<Condition>,
-    /// As `after`; and they may run only where all of this ran.
-    pub follow: Vec<Condition>,
     /// What follows when a task fails.
     pub retries: Retries,
     /// How many engines may be lost with a task until it is held to be the reason; `None`: as many as usual.
     pub losses_max: Option<u32>,
     /// Which engines may run them.
     pub selection: Selection,
+    /// As `after`; and they may run only where all of this ran.
+    pub follow: Vec<Condition>,
 }
 
 /// How often, and when, a task is tried again that has failed.

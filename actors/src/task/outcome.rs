@@ -75,7 +75,7 @@ pub enum Cause {
         /// What went wrong.
         detail: String,
     },
-    /// The engine that the task was bound to is gone.
+    /// The engine that the task was bound to is gone, or the last of those that it might run on.
     EngineLost {
         /// How it was lost.
         detail: String,

@@ -122,18 +122,18 @@ fn tasks_follow_others_to_their_engines_through_a_restart_of_the_controller_and_
     let text = all[0].text.as_deref().unwrap_or_default();
     assert!(text.contains("the tasks that it follows ran on several engines"), "{text}");
 
-    // All of it has ended by now, and another controller knows where.
+    // All of it has ended by now, and another controller knows where, also while engines have yet to come back to it.
     controller.kill();
     let _controller = lab.controller();
+    let place = *places[0].0.first().expect("it ran");
+    let follow_one = || -> Vec<Outcome<u64>> { lab.run(PROBE, ["follow-one", &built[0]]).success().json() };
+    assert_eq!(follow_one()[0].engine, Some(place));
     let client = lab.client();
     client.wait_for_engines(3, SOON).expect("they are back");
-    let place = *places[0].0.first().expect("it ran");
     let used: Vec<MessageId> = used.iter().map(|id| id.parse().expect("a message id")).collect();
     let mut again = client.resubmit::<u64>(used).expect("they are known");
     assert_eq!(again.get_timeout(SOON).expect("they run"), [0; 5]);
     assert!(again.metadata().expect("they ran").iter().all(|task| task.engine == Some(EngineId(place))));
-    let follow_one = || -> Vec<Outcome<u64>> { lab.run(PROBE, ["follow-one", &built[0]]).success().json() };
-    assert_eq!(follow_one()[0].engine, Some(place));
 
     client.shutdown(&[EngineId(place)]).expect("it is there");
     wait_for("its end", || client.engine_ids().iter().all(|id| id.0 != place).then_some(()));

@@ -1,5 +1,7 @@
 //! The open jobs with their arguments, and which submissions are taken. Pure: it changes itself and the core, or neither.
 
+mod checks;
+
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     num::NonZeroU32,
@@ -25,19 +27,8 @@ pub(super) const CLIENT_ARGUMENT_BYTES_MAX: usize = 1 << 30;
 /// back; more is from one that does not heed it.
 const CLIENT_ARGUMENT_BYTES_LIMIT: usize = 2 * CLIENT_ARGUMENT_BYTES_MAX;
 
-/// The longest names in a job's header, in bytes together. They travel with every batch.
-const HEADER_TEXT_BYTES_MAX: usize = 64 << 10;
-
 /// The longest argument, in bytes: what a message may have, less what a batch has beside its arguments.
 const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
-
-/// For how many runs of tasks of other jobs one job may wait; a whole job counts as one. Each is a question to a result store, and
-/// is looked at when one of its tasks has ended.
-const DEPENDENCIES_MAX: usize = 1024;
-
-/// How many labels, resources, named tasks and engines a job may choose its engines by. The controller matches each against each
-/// engine, once.
-const SELECTION_MAX: usize = 1000;
 
 /// All open jobs, and what finished lately.
 #[derive(Debug, Default)]
@@ -301,9 +292,7 @@ impl Ledger {
         header: JobHeader,
         run: NewRun,
     ) -> Result<KeepRun, SubmitRefusal> {
-        check_texts(&header)?;
-        check_dependencies(id, &header)?;
-        check_selection(&header)?;
+        checks::header(id, &header)?;
         if run.first != 0 {
             return Err(out_of_order(run.first, 0));
         }
@@ -407,46 +396,6 @@ impl NewRun {
         }
         Ok(Self { first, count, end, arguments, closed })
     }
-}
-
-fn check_texts(header: &JobHeader) -> Result<(), SubmitRefusal> {
-    let reference = match &header.function.reference {
-        FunctionRef::Offset { .. } => 0,
-        FunctionRef::Named { name } => name.len(),
-    };
-    let selection = header.options.selection.text_bytes();
-    let bytes = reference + header.function.name.len() + header.target.len() + selection;
-    if bytes > HEADER_TEXT_BYTES_MAX {
-        return Err(invalid(format!("its names have {bytes} bytes, and {HEADER_TEXT_BYTES_MAX} is the limit")));
-    }
-    Ok(())
-}
-
-fn check_dependencies(id: JobId, header: &JobHeader) -> Result<(), SubmitRefusal> {
-    let count = header.options.dependencies();
-    if count > DEPENDENCIES_MAX {
-        let text = format!(
-            "it waits for {count} single runs of tasks, and {DEPENDENCIES_MAX} is the limit: let it wait for whole jobs, which count once"
-        );
-        return Err(invalid(text));
-    }
-    if header.options.named_jobs().any(|job| job == id) {
-        return Err(invalid(format!("job {id} is to wait for itself")));
-    }
-    Ok(())
-}
-
-fn check_selection(header: &JobHeader) -> Result<(), SubmitRefusal> {
-    let chooses = !header.options.selection.is_empty() || !header.options.follow.is_empty();
-    if chooses && !header.direct.is_empty() {
-        return Err(invalid("it names the engine of each task, and chooses engines besides: leave out one of the two".into()));
-    }
-    let count = header.options.selection.len();
-    if count > SELECTION_MAX {
-        let text = format!("it names {count} engines, labels and resources, and {SELECTION_MAX} is the limit: choose by a label");
-        return Err(invalid(text));
-    }
-    Ok(())
 }
 
 fn longest(arguments: &Packed) -> usize {

@@ -6,6 +6,7 @@ use actix::{AsyncContext, Context, Handler, Message};
 
 use super::{SchedulerActor, needed::NoSharedValue};
 use crate::results::{NoteEngines, Restored};
+use crate::scheduler::{Located, Ticket};
 use crate::task::EngineId;
 
 /// How long engines that were there before the restart have to come back until tasks are given out anew. They notice the end of
@@ -26,6 +27,8 @@ pub(super) struct Recovery {
     paused: bool,
     /// The controller is ending.
     pub leaving: bool,
+    /// Where tasks ran that jobs follow: not judged before it is known which engines are there.
+    located: Vec<(Ticket, Located)>,
 }
 
 impl SchedulerActor {
@@ -34,13 +37,23 @@ impl SchedulerActor {
         let Restored { next_engine, engines, jobs, ended, .. } = restored;
         ended.into_iter().for_each(|job| self.ledger.restore_ended(job));
         self.next_engine = next_engine;
+        self.recovery.awaited = engines.into_iter().collect();
+        context.run_later(GRACE, |this, context| {
+            // Those that have not come back have left. Not before: the next life, if this one is killed as well, waits for them too.
+            let gone: Vec<EngineId> = std::mem::take(&mut this.recovery.awaited).into_iter().collect();
+            if !gone.is_empty() {
+                this.note_engines(Vec::new(), gone);
+            }
+            this.resume_if_complete(context);
+        });
         if jobs.is_empty() {
             // There is nothing that they could still have.
-            return self.note_engines(Vec::new(), engines);
+            return;
         }
-        tracing::info!(jobs = jobs.len(), engines = engines.len(), "going on with what was submitted before the restart");
+        let engines = self.recovery.awaited.len();
+        tracing::info!(jobs = jobs.len(), engines, "going on with what was submitted before the restart");
         self.core.pause();
-        self.recovery = Recovery { awaited: engines.into_iter().collect(), paused: true, leaving: false };
+        self.recovery.paused = true;
         for job in jobs {
             let client = self.client_of(&job.owner);
             let id = job.id;
@@ -61,14 +74,22 @@ impl SchedulerActor {
         self.carry_out(context);
         self.look_after_absences(context);
         self.resume_if_complete(context);
-        context.run_later(GRACE, |this, context| {
-            // Those that have not come back have left. Not before: the next life, if this one is killed as well, waits for them too.
-            let gone: Vec<EngineId> = std::mem::take(&mut this.recovery.awaited).into_iter().collect();
-            if !gone.is_empty() {
-                this.note_engines(Vec::new(), gone);
+    }
+
+    /// The store has said where tasks ran that a job follows. Engines that are not back yet have not left.
+    pub(super) fn take_located(&mut self, ticket: Ticket, located: Located, context: &mut Context<Self>) {
+        self.recovery.located.push((ticket, located));
+        self.judge_located(context);
+    }
+
+    fn judge_located(&mut self, context: &mut Context<Self>) {
+        if self.recovery.awaited.is_empty() && !self.recovery.located.is_empty() {
+            let now = self.now();
+            for (ticket, located) in std::mem::take(&mut self.recovery.located) {
+                self.core.located(now, ticket, located);
             }
-            this.resume_if_complete(context);
-        });
+            self.carry_out(context);
+        }
     }
 
     /// These engines are here, again or for the first time.
@@ -92,6 +113,7 @@ impl SchedulerActor {
             self.core.resume(now);
             self.carry_out(context);
         }
+        self.judge_located(context);
     }
 }
 

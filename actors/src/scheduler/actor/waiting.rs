@@ -105,9 +105,7 @@ impl Handler<TasksLocated> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, TasksLocated { ticket, located }: TasksLocated, context: &mut Context<Self>) {
-        let now = self.now();
-        self.core.located(now, ticket, located);
-        self.carry_out(context);
+        self.take_located(ticket, located, context);
     }
 }
 

@@ -1,8 +1,8 @@
 use engineroom_runtime::proto::handshake::Incarnation;
 
-use super::*;
+use super::{checks::HEADER_TEXT_BYTES_MAX, *};
 use crate::scheduler::{Capability, Command, Settings, WorkerMode};
-use crate::task::{EngineId, PackedBuilder};
+use crate::task::{EngineId, PackedBuilder, Selection, TaskOptions};
 
 /// A ledger with its core, and a client and its rival.
 struct Rig {
@@ -156,6 +156,12 @@ fn what_is_refused_changes_nothing() {
     let long = JobHeader { target: "x".repeat(HEADER_TEXT_BYTES_MAX + 1), ..header() };
     let direct = JobHeader { direct: vec![(EngineId(1), 2)], ..header() };
     let large = JobHeader { direct: vec![(EngineId(1), u32::MAX), (EngineId(2), 1)], ..header() };
+    let chosen = |engines: u32| {
+        let selection = Selection { engines: Some((0..engines).map(EngineId).collect()), ..Selection::default() };
+        Box::new(TaskOptions { selection, ..TaskOptions::default() })
+    };
+    let many = JobHeader { options: chosen(1_001), ..header() };
+    let both = JobHeader { options: chosen(2), ..direct.clone() };
     let with = |header, run| Submit { open: Some(header), ..run };
     for (what, client, submit, expected) in [
         ("of another, with a header", BOB, opening(1, 3, false), "another client"),
@@ -167,6 +173,8 @@ fn what_is_refused_changes_nothing() {
         ("closed before", ADA, more(2, 1, 1, true), "is closed"),
         ("begins in the middle", ADA, with(header(), more(9, 1, 1, false)), "start at 1, but 0 are there"),
         ("names too long", ADA, with(long, more(9, 0, 1, false)), "names"),
+        ("too many engines", ADA, with(many, more(9, 0, 1, false)), "1001 engines, labels and resources, and 1000 is the limit"),
+        ("engines chosen twice", ADA, with(both, more(9, 0, 1, false)), "leave out one of the two"),
         ("more than its placement has room for", ADA, with(direct, more(9, 0, 3, true)), "room for 2"),
         ("a placement too large", ADA, with(large, more(9, 0, 1, false)), "placement"),
     ] {
