@@ -75,7 +75,8 @@ impl DirectView {
     /// # let client = Client::connect(Profile::default())?;
     /// let view = client.direct_view()?;
     /// let pushed = view.push("limit", &10_u64);
-    /// let doubled = view.after(&pushed).try_apply(|()| TaskContext::current().unwrap().namespace().get::<u64>("limit"), ());
+    /// let limit = |()| TaskContext::current().unwrap().namespace().get::<u64>("limit").map(|limit| *limit);
+    /// let limits = view.after(&pushed).try_apply(limit, ());
     /// # Ok::<(), engineroom::Error>(())
     /// ```
     pub fn after(&self, tasks: impl Into<Dependency>) -> Self {

@@ -32,8 +32,8 @@ pub(super) type Runs = Vec<(JobId, u32, u32)>;
 
 impl Client {
     /// Blocks until all of these tasks have ended, whoever submitted them; the controller says when, nothing is polled. `false`
-    /// when the time is over before. What this client has just submitted itself is handed over first; so it is by all that asks for
-    /// tasks by their ids.
+    /// when the time is over before. What this client has only just submitted itself is handed over first, as it is by every
+    /// question about tasks by their ids.
     ///
     /// # Errors
     /// When the controller does not know all of them.

@@ -108,7 +108,6 @@ pub fn order(options: &Options) -> Result<()> {
 
     let result = tasks(1);
     let second = result.message_ids()[1];
-    client.flush(SOON)?;
     assert!(client.wait([second], SOON)?);
     let progress = result.progress();
     open(&gates[1]);
