@@ -14,7 +14,12 @@ use crate::profile::Profile;
 const SHUTDOWN: Duration = Duration::from_secs(5);
 
 /// An embedded cluster: a real controller and real engines, on loopback, in this process, with threads as workers. What runs
-/// here runs unchanged on any other cluster.
+/// here runs unchanged on any other cluster, unless it relies on what tasks share here and do not elsewhere: globals, files, the
+/// environment, the arguments of the command line.
+///
+/// Threads are not separate from the program: what tasks write goes where the program writes and is not captured, a task that takes too
+/// long or is aborted cannot be stopped, and one that exits or crashes the process ends the program. In [processes](crate::WorkerKind),
+/// the default of `node --role engine`, it costs one task.
 ///
 /// It lives as long as it, or a client of it, does. Its files are in a temporary directory, which goes with it.
 ///

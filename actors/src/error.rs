@@ -1,6 +1,6 @@
 //! What can go wrong for a program that uses a cluster.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use engineroom_runtime::net::connection_file::ConnectionFileError;
 use engineroom_runtime::node::StartError;
@@ -15,11 +15,13 @@ use crate::task::{EngineId, JobId, TaskError};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation on a cluster failed. Each displays what happened, to what, and where it helps what to do next.
-#[derive(Clone, Debug, thiserror::Error)]
+///
+/// `{:?}` shows the same text, so that a `main` which returns an error, and `unwrap`, end with words.
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A task ended without a value.
-    #[error("{error}{}", if *others > 0 { format!(" (and {others} other tasks of the {total} failed)") } else { String::new() })]
+    #[error("{error}{}", if *others > 0 { format!(" ({others} more of the {total} tasks failed)") } else { String::new() })]
     Task {
         /// The first task, in the order of the inputs, that has no value.
         #[source]
@@ -77,8 +79,10 @@ pub enum Error {
         /// What the decoder found.
         text: String,
     },
-    /// The direct view is of engines of which there are none.
-    #[error("there are no engines for this view: start some with `node --role engine`, or wait for them with wait_for_engines")]
+    /// The view is of engines of which there are none now.
+    #[error(
+        "no engine that is there now belongs to this view: see with Client::engines which there are, start some with `node --role engine`, or wait for them with wait_for_engines"
+    )]
     NoEngines,
     /// An engine has not done what it was asked for.
     #[error("engine {engine}: {text}")]
@@ -131,6 +135,12 @@ impl Error {
             Error::Several { errors, .. } => errors,
             _ => &[],
         }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -208,6 +218,12 @@ mod tests {
         let cause = task.source().and_then(|cause| cause.downcast_ref::<Cause>());
         assert_eq!(cause, Some(&Cause::EngineLost { detail: "gone".into() }));
         assert_eq!(error.tasks(), [lost(3)]);
+    }
+
+    #[test]
+    fn a_main_that_returns_an_error_ends_with_words() {
+        let error = Error::Task { error: Box::new(lost(3)), others: 1, total: 9 };
+        assert_eq!(format!("{error:?}"), format!("{} (1 more of the 9 tasks failed)", lost(3)));
     }
 
     #[test]

@@ -37,7 +37,7 @@
 //!
 //! The same types serve both. In a program without `async`, results are had by [`AsyncResult::get`] and its like, and iterators;
 //! nothing needs a runtime. In asynchronous programs, on tokio, actix or any other executor, results are awaited (`.await`) or taken
-//! as streams, and a client is made by [`Client::connect_async`]; whatever else waits for the controller blocks its thread, unless
+//! as streams, and a client is made by [`Client::connect_async`]; [`init`] is the first call there too; whatever else waits for the controller blocks its thread, unless
 //! [`Client::blocking`] makes the call. Blocking calls never panic inside of a runtime, and awaiting needs none.
 //!
 //! | awaited | when the future is dropped |

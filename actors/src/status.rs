@@ -15,7 +15,7 @@ pub struct StatusCounts {
     pub pending: u64,
     /// Ended with a value.
     pub succeeded: u64,
-    /// Ended without a value.
+    /// Ended without a value: failed or aborted.
     pub failed: u64,
     /// Ended, but the outcome has been dropped since to make room.
     pub evicted: u64,

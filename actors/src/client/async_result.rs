@@ -162,7 +162,7 @@ impl<R, S> AsyncResult<R, S> {
     }
 
     /// Blocks until all tasks have ended, with a progress bar on the standard error output if that is a terminal: how many
-    /// are done, the rate, the time left.
+    /// are done, the rate, the time left. Elsewhere, in a log say, a line every ten seconds tells how many are done.
     ///
     /// # Errors
     /// As [`AsyncResult::wait`].

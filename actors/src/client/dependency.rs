@@ -5,7 +5,8 @@ use crate::task::{Condition, End, JobId, MessageId, Quorum};
 
 /// Tasks that others wait for, and how they must end: see [`LoadBalancedView::after`](crate::LoadBalancedView::after) and
 /// [`follow`](crate::LoadBalancedView::follow). Made from
-/// results, message ids or job ids; a job id stands for all tasks of the job, once it is closed.
+/// results (`&AsyncResult`), message ids (one, a slice, a vector) or job ids; a job id stands for all tasks of the job, and is waited
+/// for until the last of them has been submitted.
 ///
 /// By default all of the tasks must succeed.
 ///
@@ -84,6 +85,12 @@ impl From<&[MessageId]> for Dependency {
     }
 }
 
+impl From<&Vec<MessageId>> for Dependency {
+    fn from(ids: &Vec<MessageId>) -> Self {
+        Self::from(&ids[..])
+    }
+}
+
 impl From<Vec<MessageId>> for Dependency {
     fn from(ids: Vec<MessageId>) -> Self {
         Self::from(&ids[..])
@@ -98,7 +105,8 @@ mod tests {
     fn ids_become_runs_and_jobs_stay_whole() {
         let job = JobId::from_u128(1);
         let id = |index| MessageId { job, index };
-        let dependency = Dependency::on(vec![id(3), id(4), id(9)]).and(JobId::from_u128(2)).any().failed();
+        let ids = vec![id(3), id(4), id(9)];
+        let dependency = Dependency::on(&ids).and(JobId::from_u128(2)).any().failed();
         let runs = vec![(job, 3, 2), (job, 9, 1), (JobId::from_u128(2), 0, u32::MAX)];
         assert_eq!(dependency.0, Condition { runs, quorum: Quorum::Any, end: End::Failed });
     }

@@ -35,7 +35,8 @@ pub struct TaskMetadata {
     pub node: Option<String>,
     /// How often it had been sent to an engine.
     pub attempt: u32,
-    /// What it wrote to its standard output and error; with process workers only.
+    /// What it wrote to its standard output and error; with process workers only. Empty when its worker was stopped or crashed: the
+    /// [cause](crate::Cause::WorkerCrashed) of a crash has the last that it wrote to its standard error.
     pub output: TaskOutput,
 }
 

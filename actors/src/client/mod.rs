@@ -168,7 +168,8 @@ pub(crate) struct Inner {
 }
 
 impl Client {
-    /// Connects to a cluster, within [`CONNECT_TIMEOUT`].
+    /// Connects to a cluster, within [`CONNECT_TIMEOUT`]: that of a [`Profile`], or the one that a connection file leads to, named by its
+    /// path (`Path::new("client.json")`) or read already.
     ///
     /// # Errors
     /// When the connection file cannot be used, nobody answers, or one side refuses the other; each says which.

@@ -104,8 +104,8 @@ impl LoadBalancedView {
         self.with(|options| options.set_queue_timeout(limit))
     }
 
-    /// How often a task is tried again that fails: panics, returns an error, or takes its worker along. Only the last attempt has an
-    /// outcome, and says which one it was. What would fail again in any case is not tried again: arguments and results that cannot be
+    /// How often a task is tried again that fails: panics, returns an error, takes its worker along, or takes too long. Only the last
+    /// attempt has an outcome, and says which one it was. What would fail again in any case is not tried again: arguments and results that cannot be
     /// encoded, functions that an engine does not have. None by default, 1,000 at most.
     ///
     /// A task runs again when the batch that it was sent in has ended; see also [`retry_pause`](Self::retry_pause).
@@ -134,6 +134,9 @@ impl LoadBalancedView {
     /// A task that will never run, since the others have ended otherwise, fails at once with
     /// [`Cause::UnmetDependency`](crate::Cause::UnmetDependency); with
     /// [`Cause::ImpossibleDependency`](crate::Cause::ImpossibleDependency) if the others are not known.
+    ///
+    /// The order is all: no values go from these tasks to those. One that is [submitted again](crate::Client::resubmit) waits for the same
+    /// tasks as before, and not for what was submitted again in their place.
     ///
     /// ```no_run
     /// # use engineroom::prelude::*;

@@ -140,7 +140,10 @@ pub(super) fn resolve(bundle: BundleHash, offset: i64, own_bundle: BundleHash) -
 /// Private, and called only by trampolines, which only `plain` and its like make: so there was a value of `F` once.
 fn conjure<F: Copy + Send + 'static>() -> F {
     const {
-        assert!(size_of::<F>() == 0, "only fn items and closures that capture nothing travel; pass data as the argument");
+        assert!(
+            size_of::<F>() == 0,
+            "only fn items and closures that capture nothing travel; pass data as the argument, or to all tasks with map_with"
+        );
     }
     // SAFETY: a read of no bytes through an aligned pointer; the module's documentation says why the value is valid.
     unsafe { std::ptr::NonNull::<F>::dangling().read() }

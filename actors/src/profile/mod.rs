@@ -75,7 +75,8 @@ pub enum ProfileError {
 }
 
 impl Default for Profile {
-    /// The profile named `default`.
+    /// The profile named `default`. The variables `ENGINEROOM_PROFILE` and `ENGINEROOM_PROFILE_DIR` choose another one for `node` and
+    /// `engineroom` only; a program that is to heed them hands them to [`Profile::resolve`].
     fn default() -> Self {
         Self::at_home(DEFAULT_NAME)
     }

@@ -151,14 +151,18 @@ fn role(text: &str) -> Result<Role, String> {
 fn made(request: &Request, file: &ConnectionFile) -> String {
     let (path, name) = (file.path().display(), &request.name);
     let base = file.path().file_name().map_or(file.path(), Path::new).display();
-    let (kind, what_next) = match (request.role, request.admin) {
-        (Role::Engine, _) => ("engine", format!("node --role engine --connection {base}")),
-        (_, true) => ("admin client", format!("engineroom status --connection {base}")),
-        _ => ("client", format!("engineroom status --connection {base}, or in a program Client::connect(Path::new(\"{base}\"))")),
+    let (kind, whom, what_next) = match (request.role, request.admin) {
+        (Role::Engine, _) => ("engine", "node", format!("node --role engine --connection {base}")),
+        (_, true) => ("admin client", "user", format!("engineroom status --connection {base}")),
+        _ => (
+            "client",
+            "user",
+            format!("engineroom status --connection {base}, or in a program Client::connect(Path::new(\"{base}\"))"),
+        ),
     };
     format!(
         "{kind} {name}, valid for {} days, leads to {}: {path}\n\
-         The file is a secret: give it to that node alone, with mode 0600. There: {what_next}\n",
+         The file is a secret: give it to that {whom} alone, with mode 0600. There: {what_next}\n",
         request.days,
         file.address()
     )

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Write},
     os::{fd::AsFd, unix::net::UnixStream},
+    panic::resume_unwind,
     process,
     sync::{
         Arc, OnceLock,
@@ -27,6 +28,7 @@ use super::{
     outbox::{Bulletin, ReportSink},
     protocol::{Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Start, decode_message, decoder, encode_message},
     runner::Runner,
+    thread::STACK_BYTES,
 };
 use crate::code::Tasks;
 
@@ -47,7 +49,11 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 /// Must be the first call in the `main` of every program that submits functions.
 ///
 /// Engines start that very program as a worker, to call its functions. There this call serves tasks and never returns.
-/// Everywhere else it returns at once.
+/// Everywhere else it returns at once. A worker is started without the arguments of the command line, and with the environment of its
+/// engine: what a task needs of those is a part of its argument.
+///
+/// It may be the first call in a `main` that is asynchronous, too: tasks run outside of its runtime, and may start one of their own. A
+/// `main` that is not, and starts the runtime afterwards, saves each worker the threads of a runtime that it never uses.
 ///
 /// ```
 /// engineroom::init();
@@ -61,7 +67,7 @@ pub fn init() {
 pub fn init_with(tasks: Tasks) {
     INITIALISED.store(true, Ordering::Release);
     if is_worker() {
-        let Err(error) = serve(tasks);
+        let Err(error) = outside_of_runtimes(|| serve(tasks)).unwrap_or_else(|error| Err(error.into()));
         eprintln!("this program was started as an engineroom worker, but cannot serve: {error}");
         process::exit(EXIT_CANNOT_SERVE);
     }
@@ -109,6 +115,18 @@ fn made_by(maker: Option<Pid>, socket: impl AsFd) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn made_by(_maker: Option<Pid>, _socket: impl AsFd) -> bool {
     true
+}
+
+/// Makes a call on a thread that belongs to no asynchronous runtime: on this one or, in a `main` that is asynchronous, on one of its
+/// own. Otherwise tasks that start a runtime and block on it would panic.
+fn outside_of_runtimes<T: Send>(call: impl FnOnce() -> T + Send) -> io::Result<T> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Ok(call());
+    }
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("engineroom-worker".into()).stack_size(STACK_BYTES);
+        Ok(builder.spawn_scoped(scope, call)?.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
 }
 
 enum Never {}
@@ -218,5 +236,18 @@ impl ReportSink for Writer {
         if Writer::send(self, &told).is_err() {
             vanish();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outside_of_runtimes;
+
+    #[test]
+    fn tasks_may_block_on_runtimes_where_main_is_asynchronous() {
+        let runtime = || tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let answer = runtime().block_on(async { outside_of_runtimes(|| runtime().block_on(async { 42 })) });
+        assert_eq!(answer.expect("a thread"), 42);
+        assert_eq!(outside_of_runtimes(|| std::thread::current().id()).expect("no thread"), std::thread::current().id());
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The stack of a worker thread, in bytes: what a process's main thread usually has, so that a function that runs in a
 /// worker process also runs in a worker thread. Only what is used takes memory.
-const STACK_BYTES: usize = 8 << 20;
+pub(super) const STACK_BYTES: usize = 8 << 20;
 
 /// A worker thread. When dropped, it is not heard of any more; the thread ends after the task that it runs.
 #[derive(Debug)]
