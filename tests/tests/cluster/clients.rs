@@ -61,7 +61,7 @@ fn without_engines_waits_end_by_the_callers_time_and_status_says_why() {
     probe.close_stdin();
     let ended: serde_json::Value = probe.finish().success().json();
     assert!(ended["engines"]["Err"].as_str().unwrap().contains("not done within"), "{ended}");
-    assert!(ended["direct"]["Err"].as_str().unwrap().contains("there are no engines"), "{ended}");
+    assert!(ended["direct"]["Err"].as_str().unwrap().contains("no engine that is there now"), "{ended}");
     assert!(ended["early"]["Err"].as_str().unwrap().contains("not done within"), "{ended}");
     assert_eq!(ended["late"], 9);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use engineroom::{Cause, Error, Result, TaskContext, TypedError};
-use engineroom_tests::wait_for_file;
+use engineroom_tests::{wait_for, wait_for_file};
 use serde::{Deserialize, Serialize};
 
 use crate::{Options, print};
@@ -75,6 +75,8 @@ pub fn direct(options: &Options) -> Result<()> {
     assert!(applied.wait(Some(LOSS_NOTICED))?, "{:?}", applied.progress());
     let results = applied.by_engine()?;
 
+    let engines = view.targets().len();
+    wait_for("news of the engine that is lost", || (client.engine_ids().len() < engines).then_some(()));
     let view = client.direct_view()?;
     let panics = |number: u64| -> u64 { panic!("engine {:?} and {number}", TaskContext::current().map(|task| task.engine)) };
     match view.apply(panics, 7).get() {
