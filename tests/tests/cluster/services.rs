@@ -30,6 +30,11 @@ fn named_tasks_wait_for_a_service_that_has_them_and_run_there() {
     assert_eq!(values, [100, 103, 106, 109, 112]);
     assert!(outcomes.iter().all(|outcome| outcome.engine == Some(1)), "{outcomes:?}");
 
+    // Either engine could run this function.
+    let required: Vec<Outcome<u64>> = lab.run(PROBE, ["named-required", "8"]).success().json();
+    assert_eq!(required.iter().map(|outcome| outcome.result.clone().unwrap()).collect::<Vec<_>>(), (1..=8).collect::<Vec<_>>());
+    assert!(required.iter().all(|outcome| outcome.engine == Some(1)), "{required:?}");
+
     let wrong: Vec<Outcome<u64>> = lab.run(PROBE, ["named-wrongly"]).success().json();
     let error = wrong[0].result.clone().unwrap_err();
     assert!(matches!(&error.cause, Cause::WrongArgument { expected, .. } if expected == "u64"), "{error}");

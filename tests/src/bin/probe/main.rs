@@ -102,6 +102,7 @@ fn run(options: &Options) -> Result<()> {
         "turns" => schedule::turns(options),
         "service" => service::serve(options),
         "named" => service::call(options),
+        "named-required" => service::where_offered(options),
         "shared-map" => shared::map(options),
         "shared-embedded" => shared::embedded(),
         "shared-submit" => shared::submit(options),

@@ -56,3 +56,10 @@ pub fn call_sharing(options: &Options) -> Result<()> {
     print(&(counted, outcomes(view.map_named(COUNT, [(numbers, 0)]))?));
     Ok(())
 }
+
+/// `named-required TASKS`: the outcomes of a function of this program, on engines that offer a named task.
+pub fn where_offered(options: &Options) -> Result<()> {
+    let view = options.client()?.load_balanced_view().require_task(TRIPLE);
+    print(&outcomes(view.map(|number: u64| number + 1, 0..options.number(1)))?);
+    Ok(())
+}
