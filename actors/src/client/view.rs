@@ -1,6 +1,7 @@
 //! The view that sends tasks wherever there is room.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime},
@@ -333,7 +334,11 @@ impl LoadBalancedView {
     }
 
     fn job(&self, function: Result<Function>) -> Job {
-        match self.options.resolved(&self.client) {
+        self.job_with(&self.options, function)
+    }
+
+    fn job_with(&self, options: &Options, function: Result<Function>) -> Job {
+        match options.resolved(&self.client) {
             Ok(options) => new_job(&self.client, &options, function, Vec::new()),
             Err(error) => Job::failed(error),
         }
@@ -342,12 +347,20 @@ impl LoadBalancedView {
     pub(super) fn apply_function<A: Serialize, R>(&self, function: Result<Function>, argument: &A) -> AsyncResult<R, One> {
         let shared = &self.client.inner.shared;
         let pushed = function.and_then(|function| {
-            let choice = match self.options.are_fixed() {
-                true => self.choice.get_or_init(|| self.open_jobs.with(&self.options)).clone(),
-                false => self.open_jobs.with(&*self.options.resolved(&self.client)?),
+            // What is looked up is looked up once, so that the job is of the engines that it is found by.
+            let (options, choice) = match self.options.are_fixed() {
+                true => {
+                    let choice = self.choice.get_or_init(|| self.open_jobs.with(&self.options));
+                    (Cow::Borrowed(&self.options), choice.clone())
+                }
+                false => {
+                    let options = self.options.resolved(&self.client)?;
+                    let choice = self.open_jobs.with(&options);
+                    (options, choice)
+                }
             };
             let open = self.open_jobs.find(&self.client, &choice, &function, || {
-                let job = Arc::new(self.job(Ok(function.clone())));
+                let job = Arc::new(self.job_with(&options, Ok(function.clone())));
                 if job.failure().is_none() {
                     add_job(&self.client, &job);
                 }
