@@ -1,6 +1,6 @@
 //! Programs that choose on which engines their tasks may run.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::collections::BTreeSet;
 
 use engineroom::{
     AsyncResult, Dependency, EngineId, Engines, Error, LoadBalancedView, MessageId, NamespaceError, Result, Shape, TaskContext,
@@ -8,12 +8,7 @@ use engineroom::{
 use engineroom_tests::{SOON, outcomes};
 use serde_json::json;
 
-use crate::{Options, print};
-
-fn nap(millis: u64) -> u64 {
-    thread::sleep(Duration::from_millis(millis));
-    millis
-}
+use crate::{Options, print, work::nap};
 
 /// The engines that ran tasks.
 fn ran<R, S: Shape>(mut tasks: AsyncResult<R, S>) -> Result<BTreeSet<u32>> {
@@ -40,15 +35,15 @@ pub fn placed(options: &Options) -> Result<()> {
     ];
     let mut found = Vec::new();
     for (name, view) in views {
-        let singles = [5, 6].map(|millis| view.apply(nap, millis));
+        let singles = [5, 6].map(|millis| view.apply(nap, (0, millis)));
         let jobs: BTreeSet<_> = singles.iter().flat_map(|single| single.message_ids()).map(|id| id.job).collect();
-        let mut engines = ran(view.map(nap, [5; 24]))?;
+        let mut engines = ran(view.map(nap, [(0, 5); 24]))?;
         for single in singles {
             engines.extend(ran(single)?);
         }
         found.push((name, engines, jobs.len()));
     }
-    let none = view.targets(7..9).map(nap, [1]).get();
+    let none = view.targets(7..9).map(nap, [(0, 1)]).get();
     assert!(matches!(none, Err(Error::NoEngines)), "{none:?}");
     print(&found);
     Ok(())
@@ -59,7 +54,7 @@ pub fn placed(options: &Options) -> Result<()> {
 pub fn placed_at(options: &Options) -> Result<()> {
     let client = options.client()?;
     let view = client.load_balanced_view().require_label(&options.arguments[1], &options.arguments[2]);
-    let tasks = view.map(nap, [1; 8]);
+    let tasks = view.map(nap, [(0, 1); 8]);
     client.flush(SOON)?;
     println!("submitted");
     let ids: Vec<String> = tasks.message_ids().iter().map(ToString::to_string).collect();
@@ -74,20 +69,20 @@ pub fn placed_in_vain(options: &Options) -> Result<()> {
     client.wait_for_engines(3, SOON)?;
     let view = client.load_balanced_view().chunk_size(1);
     let named = view.targets([EngineId(1), EngineId(2)]);
-    let leaving = named.map(nap, [400; 12]);
+    let leaving = named.map(nap, [(0, 400); 12]);
     client.flush(SOON)?;
     println!("submitted");
     let leaving = outcomes(leaving)?;
-    let left = outcomes(named.map(nap, [1; 2]))?;
-    let alone = outcomes(view.targets(EngineId(2)).map(nap, [1]))?;
-    let lacking = outcomes(view.targets(EngineId(0)).require_resource("gpu", 1).map(nap, [1]))?;
+    let left = outcomes(named.map(nap, [(0, 1); 2]))?;
+    let alone = outcomes(view.targets(EngineId(2)).map(nap, [(0, 1)]))?;
+    let lacking = outcomes(view.targets(EngineId(0)).require_resource("gpu", 1).map(nap, [(0, 1)]))?;
     print(&[leaving, left, alone, lacking]);
     Ok(())
 }
 
 /// Leaves a value where it runs, after a while.
 fn build((number, millis): (u64, u64)) -> u64 {
-    nap(millis);
+    nap((number, millis));
     let task = TaskContext::current().expect("this is a task");
     task.namespace().set(&format!("network {number}"), number * number).expect("room for a number");
     number
@@ -107,9 +102,9 @@ pub fn followed(options: &Options) -> Result<()> {
     let millis = options.number(1);
     let built: Vec<_> = (0..6).map(|number| view.apply(build, (number, millis))).collect();
     let used: Vec<_> = (0..).zip(&built).map(|(number, built)| view.follow(built).try_map(find, [number; 5])).collect();
-    let map = view.targets([EngineId(0), EngineId(1)]).map(nap, [millis; 6]);
-    let any = view.follow(Dependency::on(&map).any()).map(nap, [5; 12]);
-    let all = view.follow(&map).map(nap, [1]);
+    let map = view.targets([EngineId(0), EngineId(1)]).map(nap, [(0, millis); 6]);
+    let any = view.follow(Dependency::on(&map).any()).map(nap, [(0, 5); 12]);
+    let all = view.follow(&map).map(nap, [(0, 1)]);
     client.flush(SOON)?;
     println!("submitted");
     let ids = |id: MessageId| id.to_string();
@@ -128,6 +123,6 @@ pub fn followed(options: &Options) -> Result<()> {
 /// `follow-one TASK`: what became of a task that follows one of another client.
 pub fn follow_one(options: &Options) -> Result<()> {
     let id: MessageId = options.arguments[1].parse().unwrap_or_else(|_| panic!("{:?} is no message id", options.arguments[1]));
-    print(&outcomes(options.client()?.load_balanced_view().follow(id).apply(nap, 1))?);
+    print(&outcomes(options.client()?.load_balanced_view().follow(id).apply(nap, (1, 1)))?);
     Ok(())
 }
