@@ -5,7 +5,7 @@ use std::time::Duration;
 use engineroom::{Cause, Error, MessageId};
 use engineroom_tests::{Lab, Outcome, SOON, process_exists, wait_for};
 
-use crate::{PROBE, probe_two_engines};
+use crate::{PROBE, misuse::probe_that, probe_two_engines};
 
 #[test]
 fn results_are_had_by_message_id_from_another_client() {
@@ -135,4 +135,14 @@ fn programs_block_and_await_on_tokio_on_actix_and_without_any_runtime() {
     let squares: u64 = (0..100).map(|number| number * number).sum();
     let (blocked, awaited) = (squares + 2 + 30 + 100, squares + 100);
     assert_eq!(sums, [blocked, awaited, blocked, blocked, awaited, blocked, awaited]);
+}
+
+#[test]
+fn tasks_may_block_on_runtimes_also_in_a_program_with_an_asynchronous_main() {
+    let lab = Lab::new();
+    let (_engine, _controller) = lab.cluster(1);
+    let probe = probe_that(&lab, "is asynchronous");
+    for program in [PROBE, probe.to_str().unwrap()] {
+        assert_eq!(lab.run(program, ["blocking-tasks"]).success().json::<Vec<u64>>(), [1, 2, 3]);
+    }
 }

@@ -12,7 +12,7 @@ use engineroom_tests::{Finished, Lab, Outcome, wait_for};
 use crate::PROBE;
 
 /// A copy of the probe that behaves differently as a worker.
-fn probe_that(lab: &Lab, behaviour: &str) -> PathBuf {
+pub fn probe_that(lab: &Lab, behaviour: &str) -> PathBuf {
     let path = lab.path().join("probe-copy");
     fs::copy(PROBE, &path).unwrap();
     let mut file = OpenOptions::new().append(true).open(&path).unwrap();

@@ -138,3 +138,10 @@ pub fn contexts(options: &Options) -> Result<()> {
     print(&sums);
     Ok(())
 }
+
+/// `blocking-tasks`: tasks that block on runtimes of their own.
+pub fn blocking_tasks(options: &Options) -> Result<()> {
+    let block = |number: u64| actix::System::new().block_on(async move { number + 1 });
+    print(&options.client()?.load_balanced_view().map(block, 0..3).get()?);
+    Ok(())
+}

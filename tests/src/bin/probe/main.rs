@@ -86,6 +86,7 @@ fn run(options: &Options) -> Result<()> {
         "views" => views::views(options),
         "direct-options" => views::direct_options(options),
         "contexts" => contexts::contexts(options),
+        "blocking-tasks" => contexts::blocking_tasks(options),
         "uninitialised" | "squares" => misuse::squares(options),
         "priorities" => schedule::priorities(options),
         "after" => schedule::after(options),

@@ -29,6 +29,9 @@ pub fn without_arguments() -> ExitCode {
         eprintln!("a worker has connected: {connected:?}");
         return ExitCode::SUCCESS;
     }
+    if ends_with("worker: is asynchronous") {
+        actix::System::new().block_on(async { engineroom::init() });
+    }
     engineroom::init();
     eprintln!("probe SUBCOMMAND [ARGUMENT]... --profile-dir DIR");
     ExitCode::FAILURE
