@@ -54,6 +54,8 @@ pub struct Scheduler {
     /// The parts with queued tasks that are bound to engines which are not there. Only while it is paused.
     pub(super) absent: HashMap<EngineId, Order>,
     pub(super) pause: Pause,
+    /// Engines that were there before may be about to come back, so that nobody is held to have left whom tasks are to follow.
+    pub(super) expects_engines: bool,
     /// How many clients have queued tasks that found no engine at once.
     pub(super) clients_waiting: usize,
     /// When something is due that only the passing of time brings, and of which job.
@@ -103,6 +105,7 @@ impl Scheduler {
             engine_keys: HashMap::new(),
             absent: HashMap::new(),
             pause: Pause::Running,
+            expects_engines: false,
             clients_waiting: 0,
             alarms: BTreeSet::new(),
             touched: Vec::new(),

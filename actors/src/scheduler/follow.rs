@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Command, Time,
-    core::{Pause, Scheduler},
+    core::Scheduler,
     dependency::{Stage, Wait},
     engines::Duty,
     gate::{Gate, Ticket},
@@ -121,10 +121,20 @@ impl Scheduler {
         self.place_if_located(key);
     }
 
-    /// Decides where a job runs, if it is known where all ran that it follows.
+    /// Engines are not expected any more: what is known of where tasks ran is judged.
+    pub(super) fn place_located(&mut self) {
+        let locating = |job: &Job| matches!(&job.gate, Gate::Waiting(wait) if wait.stage == Stage::Locating);
+        let jobs: Vec<_> = self.jobs.iter().filter(|(_, job)| locating(job)).map(|(key, _)| key).collect();
+        for key in jobs {
+            self.place_if_located(key);
+        }
+    }
+
+    /// Decides where a job runs, if it is known where all ran that it follows, and which engines there are.
     fn place_if_located(&mut self, key: Key<Job>) {
         let Gate::Waiting(wait) = &self.jobs[key].gate else { return };
-        if wait.followed().any(|(_, item, ..)| item.located.is_none()) {
+        // Who is expected has not left.
+        if self.expects_engines || wait.followed().any(|(_, item, ..)| item.located.is_none()) {
             return;
         }
         match wait.place().and_then(|engines| self.reachable(key, engines)) {
@@ -140,7 +150,7 @@ impl Scheduler {
         }
     }
 
-    /// These engines, as far as the job may run there otherwise, if one of them is there or may come back.
+    /// These engines, as far as the job may run there otherwise, if one of them is there.
     fn reachable(&self, key: Key<Job>, mut engines: BTreeSet<EngineId>) -> Result<BTreeSet<EngineId>, String> {
         let job = &self.jobs[key];
         let pin = job.parts.first().and_then(|part| part.pin);
@@ -151,7 +161,7 @@ impl Scheduler {
             return Err(format!("it may not run on the engines on which the tasks ran that it follows: {ran}"));
         }
         let takes = |engine: &EngineId| self.engine_keys.get(engine).is_some_and(|key| self.engines[*key].duty == Duty::Serving);
-        if self.pause == Pause::Running && !engines.iter().any(takes) {
+        if !engines.iter().any(takes) {
             let there = engines_shown(&engines);
             return Err(format!("the engines on which the tasks ran that it follows have left: {there}"));
         }
@@ -164,10 +174,7 @@ impl Scheduler {
         let mut selection = class.demand.map(|demand| self.demands[demand].selection.clone()).unwrap_or_default();
         let requirement = class.requirement.clone();
         selection.engines = Some(engines);
-        let only = selection.only_engine();
-        if only.is_some() {
-            selection.engines = None;
-        }
+        let only = selection.take_only_engine();
         let joined = self.join_class(requirement, &selection);
         let job = &mut self.jobs[key];
         let left = std::mem::replace(&mut job.class, joined);

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Command, Time,
-    core::{Pause, Scheduler},
+    core::Scheduler,
     dependency::{Counts, Stage, Verdict, Wait},
     job::Job,
     slab::Key,
@@ -185,24 +185,14 @@ impl Scheduler {
 
     /// Finds out for which jobs it is decided what becomes of them, now that something has ended that they wait for.
     pub(super) fn judge_touched(&mut self) {
-        if self.touched.is_empty() {
-            return;
-        }
-        let mut later = Vec::new();
         while let Some(id) = self.touched.pop() {
             let Some(job) = self.job_keys.get(&id).map(|key| &mut self.jobs[*key]) else { continue };
             let Gate::Waiting(wait) = &mut job.gate else { continue };
-            if wait.follows() && self.pause == Pause::Paused {
-                // The engines that it is to run on may be about to come back.
-                later.push(id);
-            } else if wait.stage == Stage::Undecided && wait.verdict() != Verdict::Undecided {
+            if wait.stage == Stage::Undecided && wait.verdict() != Verdict::Undecided {
                 wait.stage = Stage::Decided;
                 self.out.push(Command::Confirm { ticket: Ticket { job: id, seq: job.seq, item: 0 } });
             }
         }
-        later.sort_unstable();
-        later.dedup();
-        self.touched = later;
     }
 
     /// Everything is kept that decided what becomes of a job: no restart will decide otherwise. Now its tasks are given out, or end.

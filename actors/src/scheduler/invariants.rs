@@ -223,6 +223,7 @@ impl Scheduler {
                 }
             }
         }
+        assert!(self.pause == Pause::Running || self.expects_engines, "it is paused for nobody");
         assert!(self.pause == Pause::Paused || self.absent.is_empty(), "tasks wait for an engine that is not there");
         for (engine, order) in &self.absent {
             assert!(!self.engine_keys.contains_key(engine) && !order.is_empty(), "engine {engine} is not absent");

@@ -120,13 +120,7 @@ impl Job {
 /// The parts of a job. One that may run on a single engine is bound to that, which its selection then need not say.
 pub(crate) fn parts(placement: Placement, selection: &mut Selection, max: usize) -> Result<Vec<Part>, OpenError> {
     let placement = match placement {
-        Placement::Balanced => {
-            let only = selection.only_engine();
-            if only.is_some() {
-                selection.engines = None;
-            }
-            return Ok(vec![Part::new(only, TASKS_MAX)]);
-        }
+        Placement::Balanced => return Ok(vec![Part::new(selection.take_only_engine(), TASKS_MAX)]),
         Placement::Direct(placement) => placement,
     };
     if placement.len() > max {

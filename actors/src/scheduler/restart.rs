@@ -10,18 +10,36 @@ use super::{
 use crate::task::Tries;
 
 impl Scheduler {
-    /// Gives out no tasks until [`Scheduler::resume`]: nothing is dispatched or asked back, and tasks that are bound to an engine
-    /// which is not there wait for it. Everything else goes on. So engines that come back find their tasks queued.
+    /// Engines that were there before may be about to come back: until [`Scheduler::resume`], no task that is to run where others ran
+    /// fails because they are not there.
+    pub fn expect_engines(&mut self) {
+        self.expects_engines = true;
+    }
+
+    /// Whether engines may be about to come back.
+    pub fn expects_engines(&self) -> bool {
+        self.expects_engines
+    }
+
+    /// As [`Scheduler::expect_engines`]; and gives out no tasks until [`Scheduler::resume`]: nothing is dispatched or asked back, and
+    /// tasks that are bound to an engine which is not there wait for it. Everything else goes on. So engines that come back find their
+    /// tasks queued.
     pub fn pause(&mut self) {
+        self.expect_engines();
         self.pause = Pause::Paused;
     }
 
-    /// Gives tasks out again. Those that are bound to engines which have not come fail.
+    /// All engines have come that will, and tasks are given out. Those that are bound to engines which have not come fail.
     pub fn resume(&mut self, now: Time) {
         self.advance(now);
-        if std::mem::replace(&mut self.pause, Pause::Running) == Pause::Running {
-            return;
+        self.expects_engines = false;
+        if std::mem::replace(&mut self.pause, Pause::Running) == Pause::Paused {
+            self.go_on();
         }
+        self.place_located();
+    }
+
+    fn go_on(&mut self) {
         let mut ended = Vec::new();
         for (engine, order) in std::mem::take(&mut self.absent) {
             ended.extend(order.entries().map(|(_, _, entry)| (entry.job, entry.part, engine)));

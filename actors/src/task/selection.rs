@@ -36,10 +36,9 @@ impl Selection {
         *self == Self::default()
     }
 
-    /// The only engine that may meet it, if it names one alone.
-    pub fn only_engine(&self) -> Option<EngineId> {
-        let engines = self.engines.as_ref()?;
-        engines.first().copied().filter(|_| engines.len() == 1)
+    /// The only engine that may meet it, if it names one alone; it names none then.
+    pub fn take_only_engine(&mut self) -> Option<EngineId> {
+        self.engines.take_if(|engines| engines.len() == 1)?.pop_first()
     }
 
     /// Whether an engine with this equipment that offers these named tasks meets it. One task runs at a time, so that amounts need

@@ -6,7 +6,6 @@ use actix::{AsyncContext, Context, Handler, Message};
 
 use super::{SchedulerActor, needed::NoSharedValue};
 use crate::results::{NoteEngines, Restored};
-use crate::scheduler::{Located, Ticket};
 use crate::task::EngineId;
 
 /// How long engines that were there before the restart have to come back until tasks are given out anew. They notice the end of
@@ -23,12 +22,8 @@ pub(crate) struct Leaving;
 pub(super) struct Recovery {
     /// Engines that were there before the restart and have not come back.
     awaited: BTreeSet<EngineId>,
-    /// Tasks are not given out yet.
-    paused: bool,
     /// The controller is ending.
     pub leaving: bool,
-    /// Where tasks ran that jobs follow: not judged before it is known which engines are there.
-    located: Vec<(Ticket, Located)>,
 }
 
 impl SchedulerActor {
@@ -46,6 +41,9 @@ impl SchedulerActor {
             }
             this.resume_if_complete(context);
         });
+        if !self.recovery.awaited.is_empty() {
+            self.core.expect_engines();
+        }
         if jobs.is_empty() {
             // There is nothing that they could still have.
             return;
@@ -53,7 +51,6 @@ impl SchedulerActor {
         let engines = self.recovery.awaited.len();
         tracing::info!(jobs = jobs.len(), engines, "going on with what was submitted before the restart");
         self.core.pause();
-        self.recovery.paused = true;
         for job in jobs {
             let client = self.client_of(&job.owner);
             let id = job.id;
@@ -76,22 +73,6 @@ impl SchedulerActor {
         self.resume_if_complete(context);
     }
 
-    /// The store has said where tasks ran that a job follows. Engines that are not back yet have not left.
-    pub(super) fn take_located(&mut self, ticket: Ticket, located: Located, context: &mut Context<Self>) {
-        self.recovery.located.push((ticket, located));
-        self.judge_located(context);
-    }
-
-    fn judge_located(&mut self, context: &mut Context<Self>) {
-        if self.recovery.awaited.is_empty() && !self.recovery.located.is_empty() {
-            let now = self.now();
-            for (ticket, located) in std::mem::take(&mut self.recovery.located) {
-                self.core.located(now, ticket, located);
-            }
-            self.carry_out(context);
-        }
-    }
-
     /// These engines are here, again or for the first time.
     pub(super) fn engines_came(&mut self, engines: &[EngineId], context: &mut Context<Self>) {
         self.note_engines(engines.to_vec(), Vec::new());
@@ -107,13 +88,11 @@ impl SchedulerActor {
     }
 
     fn resume_if_complete(&mut self, context: &mut Context<Self>) {
-        if self.recovery.paused && self.recovery.awaited.is_empty() {
-            self.recovery.paused = false;
+        if self.core.expects_engines() && self.recovery.awaited.is_empty() {
             let now = self.now();
             self.core.resume(now);
             self.carry_out(context);
         }
-        self.judge_located(context);
     }
 }
 

@@ -105,7 +105,9 @@ impl Handler<TasksLocated> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, TasksLocated { ticket, located }: TasksLocated, context: &mut Context<Self>) {
-        self.take_located(ticket, located, context);
+        let now = self.now();
+        self.core.located(now, ticket, located);
+        self.carry_out(context);
     }
 }
 
