@@ -33,7 +33,7 @@ pub struct Outcome<R> {
 ///
 /// # Errors
 /// When the results will never come.
-pub fn outcomes<R: DeserializeOwned, S: Shape>(mut result: AsyncResult<R, S>) -> engineroom::Result<Vec<Outcome<R>>> {
+pub fn outcomes<R: DeserializeOwned + 'static, S: Shape>(mut result: AsyncResult<R, S>) -> engineroom::Result<Vec<Outcome<R>>> {
     let metadata = result.metadata()?;
     let results = result.results()?;
     assert_eq!(metadata.len(), results.len());

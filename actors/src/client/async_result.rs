@@ -267,7 +267,7 @@ impl<R, S> AsyncResult<R, S> {
     }
 }
 
-impl<R: DeserializeOwned, S: Shape> AsyncResult<R, S> {
+impl<R: DeserializeOwned + 'static, S: Shape> AsyncResult<R, S> {
     /// Blocks until all tasks have ended and gives their results, in the order of the inputs.
     ///
     /// # Errors

@@ -64,7 +64,7 @@ impl<R, S> AsyncResult<R, S> {
     }
 }
 
-impl<R: DeserializeOwned, S: super::Shape> AsyncResult<R, S> {
+impl<R: DeserializeOwned + 'static, S: super::Shape> AsyncResult<R, S> {
     /// As [`AsyncResult::results`], to be awaited.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ impl<R, S> AsyncResult<R, S> {
     }
 }
 
-impl<R: DeserializeOwned> AsyncResult<R, All> {
+impl<R: DeserializeOwned + 'static> AsyncResult<R, All> {
     /// Blocks until all tasks have ended; gives what came of each engine's, in their order. For a direct view: the engines are
     /// its targets, whatever became of them. Tasks of other views stand with the engine that ran them last.
     ///

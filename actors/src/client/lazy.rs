@@ -59,7 +59,7 @@ impl<R> LazyMap<R> {
     }
 }
 
-impl<R: DeserializeOwned> LazyMap<R> {
+impl<R: DeserializeOwned + 'static> LazyMap<R> {
     /// The results as the tasks end, instead of in the order of the inputs, each with the number of its input. What has been
     /// taken before does not come again.
     ///
@@ -110,7 +110,7 @@ impl<R: DeserializeOwned> LazyMap<R> {
     }
 }
 
-impl<R: DeserializeOwned> Iterator for LazyMap<R> {
+impl<R: DeserializeOwned + 'static> Iterator for LazyMap<R> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Result<R>> {
@@ -118,7 +118,7 @@ impl<R: DeserializeOwned> Iterator for LazyMap<R> {
     }
 }
 
-impl<R: DeserializeOwned> Stream for LazyMap<R> {
+impl<R: DeserializeOwned + 'static> Stream for LazyMap<R> {
     type Item = Result<R>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<R>>> {

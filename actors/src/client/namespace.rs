@@ -109,7 +109,7 @@ impl DirectView {
     }
 }
 
-impl<T: DeserializeOwned> Gathered<T> {
+impl<T: DeserializeOwned + 'static> Gathered<T> {
     /// Blocks until all parts are here and gives the whole.
     ///
     /// # Errors

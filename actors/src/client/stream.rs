@@ -45,7 +45,7 @@ struct Given {
     given: Ranges,
 }
 
-impl<R: DeserializeOwned, S> InOrder<R, S> {
+impl<R: DeserializeOwned + 'static, S> InOrder<R, S> {
     pub(super) fn new(mut result: AsyncResult<R, S>) -> Self {
         result.begin_wait();
         let first = result.ranges().next().map_or(0, |(_, first, _)| first);
@@ -73,7 +73,7 @@ impl<R: DeserializeOwned, S> InOrder<R, S> {
     }
 }
 
-impl<R: DeserializeOwned, S> AsCompleted<R, S> {
+impl<R: DeserializeOwned + 'static, S> AsCompleted<R, S> {
     pub(super) fn new(mut result: AsyncResult<R, S>) -> Self {
         result.begin_wait();
         let mut before = 0;
@@ -136,12 +136,12 @@ impl<R: DeserializeOwned, S> AsCompleted<R, S> {
 }
 
 /// The result of one task, once it is there.
-fn poll_task<R: DeserializeOwned>(job: &Arc<Job>, index: u32, waker: &Waker) -> Poll<Result<R>> {
+fn poll_task<R: DeserializeOwned + 'static>(job: &Arc<Job>, index: u32, waker: &Waker) -> Poll<Result<R>> {
     let found = job.poll(WaitFor::Task(index), waker, |received| TaskValue::find(received, index));
     found.map(|found| found?.decode(MessageId { job: job.id, index })?.map_err(Error::from))
 }
 
-impl<R: DeserializeOwned, S> Iterator for InOrder<R, S> {
+impl<R: DeserializeOwned + 'static, S> Iterator for InOrder<R, S> {
     type Item = Result<R>;
 
     fn next(&mut self) -> Option<Result<R>> {
@@ -149,7 +149,7 @@ impl<R: DeserializeOwned, S> Iterator for InOrder<R, S> {
     }
 }
 
-impl<R: DeserializeOwned, S> Stream for InOrder<R, S> {
+impl<R: DeserializeOwned + 'static, S> Stream for InOrder<R, S> {
     type Item = Result<R>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<R>>> {
@@ -157,7 +157,7 @@ impl<R: DeserializeOwned, S> Stream for InOrder<R, S> {
     }
 }
 
-impl<R: DeserializeOwned, S> Iterator for AsCompleted<R, S> {
+impl<R: DeserializeOwned + 'static, S> Iterator for AsCompleted<R, S> {
     type Item = (usize, Result<R>);
 
     fn next(&mut self) -> Option<(usize, Result<R>)> {
@@ -165,7 +165,7 @@ impl<R: DeserializeOwned, S> Iterator for AsCompleted<R, S> {
     }
 }
 
-impl<R: DeserializeOwned, S> Stream for AsCompleted<R, S> {
+impl<R: DeserializeOwned + 'static, S> Stream for AsCompleted<R, S> {
     type Item = (usize, Result<R>);
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(usize, Result<R>)>> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::received::Received;
-use crate::code::decode;
+use crate::code::decode_sharing;
 use crate::error::{Error, Result};
 use crate::task::{Cause, EngineId, MessageId, TaskError};
 use crate::wire::RunBody;
@@ -31,12 +31,12 @@ impl TaskValue {
     }
 
     /// The value or error of the task. The outer error is that its bytes are no `R`.
-    pub(super) fn decode<R: DeserializeOwned>(self, id: MessageId) -> Result<Result<R, TaskError>> {
+    pub(super) fn decode<R: DeserializeOwned + 'static>(self, id: MessageId) -> Result<Result<R, TaskError>> {
         match self.value {
             Err(cause) => Ok(Err(TaskError { id, engine: self.engine, attempt: self.attempt, cause })),
             Ok(bytes) => {
                 let wrong = |text| Error::WrongType { id, expected: std::any::type_name::<R>(), text };
-                decode(&bytes).map(Ok).map_err(|error| wrong(error.to_string()))
+                decode_sharing(&bytes).map(Ok).map_err(|error| wrong(error.to_string()))
             }
         }
     }

@@ -7,9 +7,11 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
+use engineroom_runtime::proto::payload::{LENT_BYTES_MIN, lent, with_source};
 use rmp_serde::{Deserializer, Serializer, decode, encode};
 use serde::{
-    Serialize,
+    Deserialize, Serialize,
     de::{DeserializeOwned, IgnoredAny},
 };
 
@@ -119,6 +121,25 @@ impl Write for Bounded {
     }
 }
 
+/// Decodes what [`encode`] wrote, from all of these bytes. A [`Bytes`] shares them if it is long.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_sharing<T: DeserializeOwned + 'static>(bytes: &Bytes) -> Result<T, DecodeError> {
+    let mut value = None::<T>;
+    if bytes.len() >= LENT_BYTES_MIN
+        && let Some(shared) = (&mut value as &mut dyn Any).downcast_mut::<Option<Bytes>>()
+    {
+        // What is no byte string may still be a list of numbers, as which it is decoded below.
+        *shared = with_source(bytes, || decode(bytes)).ok().map(|Lent(shared)| shared);
+    }
+    value.map_or_else(|| decode(bytes), Ok)
+}
+
+/// A byte string that is a part of what it is decoded from.
+#[derive(Deserialize)]
+struct Lent(#[serde(with = "lent")] Bytes);
+
 /// Decodes what [`encode`] wrote.
 ///
 /// # Errors
@@ -127,7 +148,7 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
     let mut decoder = Deserializer::from_read_ref(bytes);
     let value = T::deserialize(&mut decoder)?;
     // The decoder does not tell its position, but finds no further value exactly when it is at the end.
-    match serde::Deserialize::deserialize(&mut decoder) {
+    match Deserialize::deserialize(&mut decoder) {
         Err(decode::Error::InvalidMarkerRead(_)) => Ok(value),
         Ok(IgnoredAny) | Err(_) => Err(DecodeError::Trailing),
     }
@@ -187,8 +208,6 @@ fn store<R: Serialize>(value: &R, result: &mut Vec<u8>) -> Result<(), Cause> {
 mod tests {
     use std::fmt::Debug;
 
-    use serde::Deserialize;
-
     use super::*;
 
     fn bytes<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
@@ -245,6 +264,22 @@ mod tests {
             assert!(matches!(decode_from::<(u32, String)>(&long[..]), Err(DecodeError::Trailing)), "{extra:#x} after the end");
         }
         assert!(matches!(decode::<u32>(&good), Err(DecodeError::Wrong(_))));
+    }
+
+    #[test]
+    fn long_bytes_share_what_they_are_decoded_from_and_nothing_else_does() {
+        let value = Bytes::from(vec![7; LENT_BYTES_MIN]);
+        let encoded = Bytes::from(bytes(&value));
+        let shared: Bytes = decode_sharing(&encoded).unwrap();
+        assert!(shared == value && encoded.as_ptr_range().contains(&shared.as_ptr()));
+        let list = Bytes::from(bytes(&value.to_vec()));
+        assert!(decode_sharing::<Bytes>(&list).unwrap() == value);
+        assert!(decode_sharing::<Vec<u8>>(&list).unwrap() == value);
+        let short = Bytes::from(bytes(&value.slice(1..100)));
+        assert!(!short.as_ptr_range().contains(&decode_sharing::<Bytes>(&short).unwrap().as_ptr()));
+        let trailing = Bytes::from([&encoded[..], b"x"].concat());
+        assert!(matches!(decode_sharing::<Bytes>(&trailing), Err(DecodeError::Trailing)));
+        assert!(matches!(decode_sharing::<Bytes>(&encoded.slice(1..)), Err(DecodeError::Trailing | DecodeError::Wrong(_))));
     }
 
     #[test]

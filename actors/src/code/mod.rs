@@ -14,7 +14,7 @@ pub use bundle::BundleError;
 pub(crate) use bundle::{Bundle, target};
 pub use cache::CacheError;
 pub(crate) use cache::{BLOB_BYTES_MAX, BlobCache, BlobHold, BlobPin, Incoming};
-pub(crate) use call::{Callable, DecodeError, EncodeError, decode, encode, encode_bounded, encoded_bytes};
+pub(crate) use call::{Callable, DecodeError, EncodeError, decode, decode_sharing, encode, encode_bounded, encoded_bytes};
 pub(crate) use function::{Function, FunctionError, FunctionRef};
 pub use named::{TaskName, Tasks};
 pub(crate) use shared::{Shared, SharedFile, SharedValues};

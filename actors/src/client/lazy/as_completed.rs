@@ -27,7 +27,7 @@ pub struct LazyAsCompleted<R> {
     _result: PhantomData<fn() -> R>,
 }
 
-impl<R: DeserializeOwned> LazyAsCompleted<R> {
+impl<R: DeserializeOwned + 'static> LazyAsCompleted<R> {
     pub(super) fn new(tasks: Outstanding) -> Self {
         Self { tasks, current: 0..0, _result: PhantomData }
     }
@@ -78,7 +78,7 @@ impl<R: DeserializeOwned> LazyAsCompleted<R> {
     }
 }
 
-impl<R: DeserializeOwned> Iterator for LazyAsCompleted<R> {
+impl<R: DeserializeOwned + 'static> Iterator for LazyAsCompleted<R> {
     type Item = (u32, Result<R>);
 
     fn next(&mut self) -> Option<(u32, Result<R>)> {
@@ -86,7 +86,7 @@ impl<R: DeserializeOwned> Iterator for LazyAsCompleted<R> {
     }
 }
 
-impl<R: DeserializeOwned> Stream for LazyAsCompleted<R> {
+impl<R: DeserializeOwned + 'static> Stream for LazyAsCompleted<R> {
     type Item = (u32, Result<R>);
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<(u32, Result<R>)>> {
