@@ -180,12 +180,12 @@ impl Feed {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::code::Function;
 
-    fn feed() -> Feed {
-        Feed::new(JobHeader {
+    pub fn header() -> JobHeader {
+        JobHeader {
             function: Function::named("f"),
             target: String::new(),
             direct: Vec::new(),
@@ -195,7 +195,11 @@ mod tests {
             window_bytes: 1,
             shared: None,
             options: Box::default(),
-        })
+        }
+    }
+
+    fn feed() -> Feed {
+        Feed::new(header())
     }
 
     #[test]

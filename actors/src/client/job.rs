@@ -22,6 +22,9 @@ use crate::wire::{JobHeader, Run};
 /// How many bytes of results of one job may be under way to a program that does not read them yet.
 pub(crate) const WINDOW_BYTES: u64 = 16 << 20;
 
+/// A lazy map that had to wait goes on when this share of the tasks that it may have outstanding is free.
+const ROOM_SHARE: u64 = 16;
+
 /// A job of this client, or one whose results it has asked for.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -33,8 +36,8 @@ pub(crate) struct Job {
     /// The text that stands with it; `None` also for the job of another client.
     pub label: Option<String>,
     state: Mutex<State>,
-    /// Told when tasks were released: a lazy map that has as many outstanding as it may waits for that.
-    released: Condvar,
+    /// Told when there is room for tasks again that somebody waits for: a lazy map that has as many outstanding as it may.
+    room: Condvar,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,8 @@ struct State {
     waiters: usize,
     /// Tasks that the program has no more use for.
     released: u64,
+    /// How many have to be until who waits for room is told.
+    room_at: Option<u64>,
     /// Tasks that handles were made for, of a job that another client submitted.
     asked: u64,
 }
@@ -123,10 +128,11 @@ impl Job {
             waiting_for_any: Vec::new(),
             waiters: 0,
             released: 0,
+            room_at: None,
             asked,
         };
         let (placement, label) = (Vec::new(), None);
-        Self { id, number, placement, label, state: Mutex::new(state), released: Condvar::new() }
+        Self { id, number, placement, label, state: Mutex::new(state), room: Condvar::new() }
     }
 
     /// Whether another client submitted it, or this one before.
@@ -251,7 +257,7 @@ impl Job {
         let wakers = state.take_all_wakers();
         drop(state);
         wake(wakers);
-        self.released.notify_all();
+        self.room.notify_all();
     }
 
     /// Why nothing more will come, if so.
@@ -329,16 +335,26 @@ impl Job {
         let over = state.feed.is_closed() && state.released >= state.asked + u64::from(state.feed.length());
         let notify = state.acknowledge(acknowledgement);
         let notify = if over && notify == Notify::Nobody { state.notify() } else { notify };
+        // Nobody waits as a rule, and to tell nobody costs a system call all the same.
+        let released = state.released;
+        let is_room = state.room_at.take_if(|at| *at <= released).is_some();
         drop(state);
-        self.released.notify_all();
+        if is_room {
+            self.room.notify_all();
+        }
         notify
     }
 
-    /// Blocks while `most` tasks have been added and not released. `false` when nothing more will come.
+    /// Blocks while `most` tasks have been added and not released; then until there is room for some more, so that the one who waits
+    /// is not woken for each. `false` when nothing more will come. One thread at a time may wait.
     pub fn wait_for_room(&self, most: u64) -> bool {
-        let state = self.lock();
-        let full = |state: &mut State| state.failure.is_none() && u64::from(state.feed.length()) >= state.released + most;
-        let state = self.released.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let length = u64::from(state.feed.length());
+        if length >= state.released + most {
+            state.room_at = Some(length + 1 + most / ROOM_SHARE - most);
+            let full = |state: &mut State| state.failure.is_none() && state.room_at.is_some();
+            state = self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
+        }
         state.failure.is_none()
     }
 
@@ -390,4 +406,46 @@ impl State {
 
 fn wake(wakers: Vec<Waker>) {
     wakers.into_iter().for_each(Waker::wake);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+    };
+
+    use super::*;
+    use crate::client::feed::tests::header;
+
+    /// Whoever waits for room is woken when there is some for several tasks, not for each.
+    #[test]
+    fn who_waits_for_room_goes_on_when_a_share_of_it_is_free_or_nothing_more_will_come() {
+        for (most, share) in [(1, 1), (2, 1), (16, 2), (100, 7)] {
+            let job = Arc::new(Job::new(JobId::fresh(), 0, header()));
+            let push = |job: &Job| assert!(job.push(vec![0]).is_ok());
+            for _ in 0..most {
+                assert!(job.wait_for_room(most));
+                push(&job);
+            }
+            let (waits, (has_room, room)) = (Arc::clone(&job), mpsc::channel());
+            let waiter = thread::spawn(move || {
+                while waits.wait_for_room(most) {
+                    push(&waits);
+                    has_room.send(()).unwrap();
+                }
+            });
+            while job.lock().room_at.is_none() {
+                thread::yield_now();
+            }
+            for released in 0..share {
+                assert_eq!(room.try_recv(), Err(mpsc::TryRecvError::Empty), "{released} of {most}");
+                let _ = job.release(released, released + 1);
+            }
+            (0..share).for_each(|_| room.recv().unwrap());
+            assert_eq!(u64::from(job.length().0), most + u64::from(share));
+            job.fail(Error::Closed);
+            waiter.join().unwrap();
+        }
+    }
 }
