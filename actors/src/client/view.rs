@@ -280,6 +280,21 @@ impl LoadBalancedView {
         LazyMap::start(self.client.clone(), sharing(job, shared), inputs.into_iter(), self.outstanding_max)
     }
 
+    /// As [`map_lazy_with`](Self::map_lazy_with), for a function that can fail.
+    pub fn try_map_lazy_with<S, F, A, R, E, I>(&self, shared: &S, function: F, inputs: I) -> LazyMap<R>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let job = self.job(travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)));
+        LazyMap::start(self.client.clone(), sharing(job, shared), inputs.into_iter(), self.outstanding_max)
+    }
+
     /// Calls `function` once, on whichever engine is free. Blocks only while much more is waiting to be sent than the network
     /// takes.
     pub fn apply<F, A, R>(&self, function: F, argument: A) -> AsyncResult<R, One>
@@ -311,7 +326,27 @@ impl LoadBalancedView {
         A: Serialize + DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
     {
-        let function = travelling(|bundle| Function::of_program_sharing(function, bundle));
+        self.apply_sharing(shared, travelling(|bundle| Function::of_program_sharing(function, bundle)), argument)
+    }
+
+    /// As [`apply_with`](Self::apply_with), for a function that can fail.
+    pub fn try_apply_with<S, F, A, R, E>(&self, shared: &S, function: F, argument: A) -> AsyncResult<R, One>
+    where
+        S: Serialize + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&S, A) -> std::result::Result<R, E> + Copy + Send + Sync + 'static,
+        A: Serialize + DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+        E: fmt::Display + 'static,
+    {
+        self.apply_sharing(shared, travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)), argument)
+    }
+
+    fn apply_sharing<S: Serialize, A: Serialize, R>(
+        &self,
+        shared: &S,
+        function: Result<Function>,
+        argument: A,
+    ) -> AsyncResult<R, One> {
         let (job, _) = hand_over(&self.client, sharing(self.job(function), shared), [argument]);
         AsyncResult::of_task(self.client.clone(), job, 0, SystemTime::now())
     }

@@ -81,6 +81,12 @@ pub fn embedded() -> Result<()> {
     let direct = client.direct_view()?.map_with(&words, length, 0..3);
     let tried = view.try_map_with(&other, checked, 0..2).results()?;
     let lazy = view.map_lazy_with(&words, length, 0..3).sum::<Result<usize>>()?;
+    assert_eq!(view.apply_with(&words, length, 2).get()?, "three".len());
+    assert_eq!(view.try_apply_with(&words, checked, 1).get()?, "two".len());
+    let missing = view.try_apply_with(&words, checked, 3).get().expect_err("there are three");
+    assert!(missing.to_string().contains("there is none"), "{missing}");
+    let lazily: Vec<_> = view.try_map_lazy_with(&other, checked, 0..2).map(|result| result.is_ok()).collect();
+    assert_eq!(lazily, [true, false]);
     let mut sums = Vec::new();
     for map in maps.into_iter().chain([direct]) {
         sums.push(map.get()?.into_iter().sum::<usize>());
