@@ -29,8 +29,8 @@ use crate::proto::{
     payload::Payload,
 };
 
-/// The longest message, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// The longest message, in bytes: with what belongs to it, below the 1,000,000,000 bytes that a row of the store on disk may have.
+pub const MESSAGE_BYTES_MAX: usize = 900 << 20;
 
 /// How many long messages may wait for their streams on one link. Beyond it senders are told that the link is full.
 pub const QUEUED_MAX: usize = 1024;

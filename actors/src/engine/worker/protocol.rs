@@ -10,9 +10,12 @@
 
 use std::io;
 
-use engineroom_runtime::proto::{
-    frame::{FrameError, HEADER_BYTES, RawDecoder, RawFrame, frame_header},
-    payload::{Payload, Rope, with_source},
+use engineroom_runtime::{
+    net::bulk::MESSAGE_BYTES_MAX,
+    proto::{
+        frame::{FrameError, HEADER_BYTES, RawDecoder, RawFrame, frame_header},
+        payload::{Payload, Rope, with_source},
+    },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -25,8 +28,8 @@ use crate::{
 pub(crate) const PROTOCOL: u32 = 3;
 
 /// The longest body of a message between engine and worker, in bytes. It bounds the arguments of one batch and the result
-/// of one task. Memory grows with what has arrived, not with what a header announces.
-pub(crate) const WORKER_MESSAGE_BYTES_MAX: usize = 1 << 30;
+/// of one task, which go on in messages between nodes. Memory grows with what has arrived, not with what a header announces.
+pub(crate) const WORKER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
 /// What a message needs beside its arguments or its one large result, in bytes: names, timings and other results.
 pub(super) const WORKER_MESSAGE_MARGIN_BYTES: usize = 4 << 20;

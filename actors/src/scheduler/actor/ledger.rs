@@ -28,7 +28,7 @@ pub(super) const CLIENT_ARGUMENT_BYTES_MAX: usize = 1 << 30;
 const CLIENT_ARGUMENT_BYTES_LIMIT: usize = 2 * CLIENT_ARGUMENT_BYTES_MAX;
 
 /// The longest argument, in bytes: what a message may have, less what a batch has beside its arguments.
-const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
+const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (4 << 20);
 
 /// All open jobs, and what finished lately.
 #[derive(Debug, Default)]
@@ -230,6 +230,12 @@ impl Ledger {
     /// What is held for a client.
     pub fn account(&self, client: ClientKey) -> Account {
         self.accounts.get(&client).copied().unwrap_or_default()
+    }
+
+    /// How many of the bytes of arguments that are held for a client belong to such jobs. Costs a step for each job.
+    pub fn argument_bytes_of(&self, client: ClientKey, which: impl Fn(JobId) -> bool) -> usize {
+        let jobs = self.jobs.iter().filter(|(id, job)| job.client == client && which(**id));
+        jobs.map(|(_, job)| job.arguments.bytes()).sum()
     }
 
     /// Tasks have ended. Returns the client whose they are, if less is held for it now.
