@@ -41,12 +41,33 @@ pub(crate) struct Memory {
     retention: MemoryLimits,
     jobs: HashMap<JobId, Job>,
     /// Runs that a client has taken, oldest first, and their bytes.
-    taken: VecDeque<(JobId, u32)>,
+    taken: Line,
     taken_bytes: usize,
     /// All runs in the order of their coming, among them some that are taken or gone.
-    untaken: VecDeque<(JobId, u32)>,
+    untaken: Line,
     untaken_bytes: usize,
     ended: VecDeque<JobId>,
+}
+
+/// Runs in the order in which they are to make room, among them some that are not to any more.
+#[derive(Debug, Default)]
+struct Line {
+    runs: VecDeque<(JobId, u32)>,
+    /// With how many it is looked which of them still stand here: twice as many as did the last time, and some.
+    swept_at: usize,
+}
+
+/// A line is not swept while it has no more runs than these.
+const SWEPT_MIN: usize = 1024;
+
+impl Line {
+    fn push(&mut self, job: JobId, first: u32, stands: impl Fn(&JobId, u32) -> bool) {
+        self.runs.push_back((job, first));
+        if self.runs.len() > self.swept_at.max(SWEPT_MIN) {
+            self.runs.retain(|(job, first)| stands(job, *first));
+            self.swept_at = 2 * self.runs.len();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +140,7 @@ impl Memory {
         record.counts.failed += run.failed_within(first, end);
         let bytes = run.window_bytes() as usize;
         record.runs.insert(first, Kept { run, bytes, taken: false });
-        self.untaken.push_back((job, first));
+        self.untaken.push(job, first, stands(&self.jobs, false));
         self.untaken_bytes += bytes;
         self.note_end(job);
         self.make_room();
@@ -133,26 +154,22 @@ impl Memory {
         kept.taken = true;
         self.untaken_bytes -= kept.bytes;
         self.taken_bytes += kept.bytes;
-        self.taken.push_back((job, first));
+        self.taken.push(job, first, stands(&self.jobs, true));
         self.make_room();
     }
 
     fn make_room(&mut self) {
         while self.taken_bytes > self.retention.taken_bytes_max {
-            let Some((job, first)) = self.taken.pop_front() else { break };
+            let Some((job, first)) = self.taken.runs.pop_front() else { break };
             self.evict(job, first);
         }
-        let is_untaken = |jobs: &HashMap<JobId, Job>, job: &JobId, first: &u32| {
-            jobs.get(job).and_then(|job| job.runs.get(first)).is_some_and(|kept| !kept.taken)
-        };
         // What has been taken since, or is gone, is not looked for among the others until it is their oldest.
-        while let Some((job, first)) = self.untaken.front() {
-            let waits = is_untaken(&self.jobs, job, first);
+        while let Some(&(job, first)) = self.untaken.runs.front() {
+            let waits = stands(&self.jobs, false)(&job, first);
             if waits && self.untaken_bytes <= self.retention.untaken_bytes_max {
                 break;
             }
-            let (job, first) = (*job, *first);
-            self.untaken.pop_front();
+            self.untaken.runs.pop_front();
             if waits {
                 tracing::warn!(%job, first, "results that nobody has taken are dropped: the store is full");
                 self.evict(job, first);
@@ -195,13 +212,13 @@ impl Memory {
         self.uncount(&old);
         for run in rest {
             let (first, bytes) = (run.first, run.window_bytes() as usize);
-            let (queue, total) =
-                if taken { (&mut self.taken, &mut self.taken_bytes) } else { (&mut self.untaken, &mut self.untaken_bytes) };
-            queue.push_back((job, first));
-            *total += bytes;
             if let Some(record) = self.jobs.get_mut(&job) {
                 record.runs.insert(first, Kept { run, bytes, taken });
             }
+            let (line, total) =
+                if taken { (&mut self.taken, &mut self.taken_bytes) } else { (&mut self.untaken, &mut self.untaken_bytes) };
+            line.push(job, first, stands(&self.jobs, taken));
+            *total += bytes;
         }
     }
 
@@ -334,6 +351,11 @@ impl Memory {
         assert!(self.taken_bytes <= self.retention.taken_bytes_max);
         assert!(self.untaken_bytes <= self.retention.untaken_bytes_max);
     }
+}
+
+/// Whether a run is there, and taken or not.
+fn stands(jobs: &HashMap<JobId, Job>, taken: bool) -> impl Fn(&JobId, u32) -> bool {
+    move |job, first| jobs.get(job).and_then(|job| job.runs.get(&first)).is_some_and(|kept| kept.taken == taken)
 }
 
 impl Job {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::scheduler::{Known, Located, Whereabouts};
 use crate::task::{Cause, End, EngineId, JobId, PackedBuilder};
-use crate::wire::{JobCounts, Run, RunBody, StoreRefusal};
+use crate::wire::{JobCounts, Run, RunBody, SHARDS, StoreRefusal};
 
 impl Keeps for Memory {
     fn apply(&mut self, write: Write) -> Option<Done> {
@@ -200,6 +200,20 @@ fn old_jobs_of_one_owner_are_purged() {
             assert_eq!(store.apply(older(owner, before_us)), Some(Done::Purged(Ok(expected))), "{owner} {before_us}");
         }
         assert_eq!(store.status(JobId::from_u128(129), 0, 3).succeeded, 3, "it has not ended");
+    });
+}
+
+#[test]
+fn a_purge_by_age_ends_also_at_the_last_id_that_there_can_be() {
+    both(|store| {
+        let job = JobId::from_u128(u128::MAX);
+        store.apply(keep(job, 0, 3));
+        store.record(job, ran(0, 3, &[]));
+        store.apply(close(job, 3));
+        let older = || Write::PurgeOlder { viewer: "ada".into(), shard: job.shard(SHARDS) as u32, before_us: u64::MAX >> 1 };
+        for expected in [3, 0] {
+            assert_eq!(store.apply(older()), Some(Done::Purged(Ok(expected))));
+        }
     });
 }
 

@@ -103,3 +103,23 @@ fn ended_jobs_are_forgotten_once_taken() {
     }
     assert_eq!(memory.size().1, 3, "the two newest, and the one that has not ended");
 }
+
+#[test]
+fn one_result_that_nobody_takes_does_not_make_lines_grow_behind_it() {
+    let mut memory = store(1);
+    memory.record(JOB, ran(0, 1, &[]));
+    for number in 0..20_000 {
+        // Many small jobs, which end and are forgotten.
+        let job = JobId::from_u128(100 + number);
+        memory.open(job, "ada");
+        memory.extend(job, 1, 5);
+        memory.record(job, ran(0, 1, &[]));
+        memory.take(job, 0);
+        memory.close(job);
+    }
+    memory.check_invariants();
+    assert!(memory.run(JOB, 0).is_some());
+    for line in [&memory.taken, &memory.untaken] {
+        assert!(line.runs.len() <= 2 * SWEPT_MIN, "{}", line.runs.len());
+    }
+}

@@ -72,10 +72,14 @@ impl Purging {
                     if is_due {
                         let (purged, next) = purge(connection, totals, job.no, 0, u32::MAX)?;
                         self.purged += purged;
-                        *from = if next.is_some() { job.id } else { after(job.id) };
+                        if next.is_none() {
+                            let Some(next) = after(job.id) else { return Ok(Some(Ok(self.purged))) };
+                            *from = next;
+                        }
                         return Ok(None);
                     }
-                    *from = after(job.id);
+                    let Some(next) = after(job.id) else { return Ok(Some(Ok(self.purged))) };
+                    *from = next;
                     looked_at += 1;
                 }
                 Ok((looked_at == 0).then_some(Ok(self.purged)))
@@ -110,8 +114,9 @@ fn jobs_from(connection: &Connection, shard: u32, from: [u8; 16]) -> Result<Vec<
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn after(id: [u8; 16]) -> [u8; 16] {
-    u128::from_be_bytes(id).saturating_add(1).to_be_bytes()
+/// The id after this one; `None` after the last that there can be.
+fn after(id: [u8; 16]) -> Option<[u8; 16]> {
+    u128::from_be_bytes(id).checked_add(1).map(u128::to_be_bytes)
 }
 
 fn check_ended(connection: &Connection, viewer: &Viewer, runs: &[(JobId, u32, u32)]) -> Result<Result<(), StoreRefusal>, Fault> {
