@@ -10,7 +10,7 @@ use super::{
     client::Client,
     demand::Demand,
     engines::{Duty, Engine},
-    gate::Gate,
+    gate::{Failed, Gate},
     job::{Intake, Job, parts},
     matching::{Class, Kind},
     order::Order,
@@ -273,8 +273,7 @@ impl Scheduler {
         job.failed += count;
         self.out.push(Command::Settle { job: job.id, first, count, attempt, engine, cause });
         if self.jobs[key].dependents.is_some() {
-            let all: Vec<u32> = (0..count).collect();
-            self.tell_dependents(key, (first, count), &all);
+            self.tell_dependents(key, (first, count), Failed::All);
         }
     }
 

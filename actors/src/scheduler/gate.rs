@@ -26,6 +26,25 @@ pub(crate) enum Gate {
     Shut(Box<Cause>),
 }
 
+/// Which of consecutive tasks that have ended have no value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Failed<'a> {
+    All,
+    /// Those at these offsets from the first, ascending.
+    At(&'a [u32]),
+}
+
+impl Failed<'_> {
+    /// How many there are from one offset to another. However many tasks and dependents there are, this costs next to nothing.
+    fn within(self, low: u32, high: u32) -> u32 {
+        match self {
+            Failed::All => high - low,
+            // No more than there are tasks.
+            Failed::At(offsets) => (offsets.partition_point(|at| *at < high) - offsets.partition_point(|at| *at < low)) as u32,
+        }
+    }
+}
+
 /// Which jobs wait for a job: themselves, and which of their items is about it.
 #[derive(Debug, Default)]
 pub(crate) struct Dependents {
@@ -136,8 +155,13 @@ impl Scheduler {
         self.touched.push(ticket.job);
     }
 
-    /// Tasks of a job that others wait for have ended: some of them, at these offsets from the first, without a value.
-    pub(super) fn tell_dependents(&mut self, key: Key<Job>, (first, count): (u32, u32), failed: &[u32]) {
+    /// Whether a job waits for tasks of others, so that its own do not run.
+    pub fn waits_for_others(&self, job: JobId) -> bool {
+        self.job_keys.get(&job).is_some_and(|key| matches!(self.jobs[*key].gate, Gate::Waiting(_)))
+    }
+
+    /// Tasks of a job that others wait for have ended, some or all of them without a value.
+    pub(super) fn tell_dependents(&mut self, key: Key<Job>, (first, count): (u32, u32), failed: Failed<'_>) {
         let job = &self.jobs[key];
         let now = (job.done - job.failed > 0, job.failed > 0);
         let job = &mut self.jobs[key];
@@ -151,7 +175,7 @@ impl Scheduler {
         let id = job.id;
         for (start, stop, waiting, item) in met {
             let (low, high) = (start.max(first), stop.min(end));
-            let within = failed.iter().filter(|at| (low..high).contains(&(first + **at))).count() as u32;
+            let within = failed.within(low - first, high - first);
             if let Gate::Waiting(wait) = &mut self.jobs[waiting].gate {
                 let counts = &mut wait.items[item].counts;
                 counts.failed += within;
@@ -185,6 +209,9 @@ impl Scheduler {
 
     /// Finds out for which jobs it is decided what becomes of them, now that something has ended that they wait for.
     pub(super) fn judge_touched(&mut self) {
+        // One that waits for many tasks of a batch has been touched by each.
+        self.touched.sort_unstable();
+        self.touched.dedup();
         while let Some(id) = self.touched.pop() {
             let Some(job) = self.job_keys.get(&id).map(|key| &mut self.jobs[*key]) else { continue };
             let Gate::Waiting(wait) = &mut job.gate else { continue };

@@ -4,7 +4,7 @@ use super::{
     Accepted, Command, Failure, Refused, Time,
     core::{Pause, Scheduler, draining},
     engines::{Batch, Duty, Engine, Reach, Retraction, Stage},
-    gate::Gate,
+    gate::{Failed, Gate},
     job::Job,
     pending::Span,
     slab::Key,
@@ -111,7 +111,7 @@ impl Scheduler {
             for (start, stop) in between(first, count, &again) {
                 let within = |failure: &&Failure| (start..stop).contains(&(first + failure.at));
                 let failed: Vec<u32> = failed.iter().filter(within).map(|failure| first + failure.at - start).collect();
-                self.tell_dependents(job_key, (start, stop - start), &failed);
+                self.tell_dependents(job_key, (start, stop - start), Failed::At(&failed));
             }
         }
         if ended {

@@ -7,11 +7,16 @@ use crate::task::{Packed, PackedBuilder, Ranges};
 /// What a run costs beside its arguments, in bytes: its record and its allocations.
 const RUN_BYTES: usize = 128;
 
+/// So many ended runs may keep their places behind one that has not ended, whatever there is besides.
+const ENDED_MIN: usize = 64;
+
 /// Arguments in the runs in which they were submitted. The arguments of a run are dropped once all of its tasks have ended, so
 /// that a job of any length holds no more than what is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
     runs: VecDeque<Run>,
+    /// Of those, all of whose tasks have ended.
+    ended: usize,
     bytes: usize,
 }
 
@@ -75,13 +80,21 @@ impl Arguments {
             run.open = run.open.saturating_sub(here);
             next += here;
             if run.open == 0 {
-                // Its place is kept until those before it have ended, so that runs are found by halving.
+                // Its place is kept for a while, so that runs are found by halving.
                 self.bytes -= std::mem::take(&mut run.arguments).bytes();
+                self.ended += 1;
             }
         }
+        let before = self.runs.len();
         while self.runs.pop_front_if(|run| run.open == 0).is_some() {
-            self.bytes -= RUN_BYTES;
+            self.ended -= 1;
         }
+        // A task that never ends keeps no places but a few.
+        if self.ended > ENDED_MIN && self.ended > self.runs.len() / 2 {
+            self.runs.retain(|run| run.open > 0);
+            self.ended = 0;
+        }
+        self.bytes -= (before - self.runs.len()) * RUN_BYTES;
     }
 
     /// Of all tasks that are here, only these, given ascending as start and end, have not ended.
@@ -175,8 +188,11 @@ mod tests {
         for first in 0..1_000 {
             arguments.extend(first, packed(first..first + 1));
         }
-        arguments.end(1, 999);
-        assert_eq!(arguments.bytes(), 1_000 * RUN_BYTES + 8, "records, and one argument with its end");
+        for index in 1..1_000 {
+            arguments.end(index, 1);
+        }
+        let places = arguments.bytes() - (RUN_BYTES + 8);
+        assert!(places <= ENDED_MIN * RUN_BYTES, "one argument with its end, and {places} bytes");
         assert_eq!(numbers(&arguments.slice(0, 1).unwrap()), [0]);
         arguments.end(0, 1);
         assert_eq!(arguments.bytes(), 0);

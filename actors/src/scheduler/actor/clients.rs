@@ -32,7 +32,16 @@ pub(super) struct Client {
     pub owner: Owner,
     pub link: Option<Link>,
     /// Acknowledgements that wait until the client has fewer arguments here.
-    held: VecDeque<Reply<Result<(), SubmitRefusal>>>,
+    held: VecDeque<(JobId, Reply<Result<(), SubmitRefusal>>)>,
+}
+
+/// Which acknowledgements are held back from a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HoldsBack {
+    Nothing,
+    /// Those of jobs that wait for others.
+    Waiting,
+    All,
 }
 
 /// Who waits until the store has kept runs of a job.
@@ -132,11 +141,31 @@ impl SchedulerActor {
 
     /// Acknowledges what was held back, once little enough is held for the client.
     fn release(&mut self, key: ClientKey) {
-        if self.ledger.account(key).argument_bytes <= CLIENT_ARGUMENT_BYTES_MAX
-            && let Some(client) = self.clients.get_mut(&key)
-        {
-            client.held.drain(..).for_each(|reply| reply.send_soon(&Ok(())));
+        if self.clients.get(&key).is_none_or(|client| client.held.is_empty()) {
+            return;
         }
+        let holds_back = self.holds_back(key);
+        if holds_back == HoldsBack::All {
+            return;
+        }
+        let Some(client) = self.clients.get_mut(&key) else { return };
+        for (job, reply) in std::mem::take(&mut client.held) {
+            match holds_back {
+                HoldsBack::Waiting if self.core.waits_for_others(job) => client.held.push_back((job, reply)),
+                _ => reply.send_soon(&Ok(())),
+            }
+        }
+    }
+
+    /// Which acknowledgements are to be held back from a client, by what is held for it. Jobs that wait for others give nothing back
+    /// before those have ended: however much they hold, the others go on.
+    fn holds_back(&self, key: ClientKey) -> HoldsBack {
+        let held = self.ledger.account(key).argument_bytes;
+        if held <= CLIENT_ARGUMENT_BYTES_MAX {
+            return HoldsBack::Nothing;
+        }
+        let waiting = self.ledger.argument_bytes_of(key, |job| self.core.waits_for_others(job));
+        if held - waiting <= CLIENT_ARGUMENT_BYTES_MAX / 2 { HoldsBack::Waiting } else { HoldsBack::All }
     }
 
     fn forget_if_gone(&mut self, key: ClientKey) {
@@ -216,29 +245,36 @@ impl SchedulerActor {
     }
 
     /// Does what waits until so many runs of a job have been kept: at once if they have.
-    fn when_kept(&mut self, job: JobId, waiter: Waiter) {
+    fn when_kept(&mut self, job: JobId, mut waiter: Waiter) {
         if waiter.runs <= self.ledger.runs_kept(job) {
             self.go_on(job, waiter.what);
         } else {
+            if let Waiting::Submitted(_, reply) = &mut waiter.what {
+                // What it brought is counted by the ledger from here on. A disk that is slow or full costs nobody the link.
+                reply.release_permit();
+            }
             self.waiters.entry(job).or_default().push_back(waiter);
         }
     }
 
     fn go_on(&mut self, job: JobId, waiting: Waiting) {
         match waiting {
-            Waiting::Submitted(client, reply) => self.acknowledge(client, reply),
+            Waiting::Submitted(client, reply) => self.acknowledge(client, job, reply),
             Waiting::Abort { first, count, reply } => self.abort(job, (first, count), reply),
         }
     }
 
     /// Acknowledges a submission, or holds that back while too much is held for the client.
-    fn acknowledge(&mut self, key: ClientKey, mut reply: Reply<Result<(), SubmitRefusal>>) {
-        let held_back = self.ledger.account(key).argument_bytes > CLIENT_ARGUMENT_BYTES_MAX;
+    fn acknowledge(&mut self, key: ClientKey, job: JobId, mut reply: Reply<Result<(), SubmitRefusal>>) {
+        let held_back = match self.holds_back(key) {
+            HoldsBack::Nothing => false,
+            HoldsBack::Waiting => self.core.waits_for_others(job),
+            HoldsBack::All => true,
+        };
         match self.clients.get_mut(&key) {
             Some(client) if held_back => {
-                // What it brought is counted by the ledger from here on.
                 reply.release_permit();
-                client.held.push_back(reply);
+                client.held.push_back((job, reply));
             }
             // The client is not waiting for it: it submits ahead.
             _ => reply.send_soon(&Ok(())),

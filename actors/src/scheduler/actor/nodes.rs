@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use actix::{AsyncContext, Context, Handler, Message};
 use engineroom_runtime::{
     actor::{Remote, RemoteAddr, Reply},
-    net::link::Link,
+    net::link::{INLINE_BYTES_MAX, Link},
     proto::packet::CloseCode,
 };
 
@@ -245,11 +245,15 @@ impl Handler<Remote<Report>> for SchedulerActor {
     type Result = ();
 
     fn handle(&mut self, remote: Remote<Report>, context: &mut Context<Self>) {
-        let Report { engine, batch, first, outcomes } = remote.message;
+        let (Report { engine, batch, first, outcomes }, mut reply) = (remote.message, remote.reply);
         if !self.is_of(engine, &remote.from) || !outcomes.is_sound() {
             return remote
                 .from
                 .close(CloseCode::ProtocolViolation, "a report that contradicts itself, or of another node's engine");
+        }
+        if outcomes.values.bytes() <= INLINE_BYTES_MAX {
+            // An engine has so few of these unacknowledged that a disk that is slow or full must not cost its node the link.
+            reply.release_permit();
         }
         let count = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
         let now = self.now();
@@ -259,7 +263,7 @@ impl Handler<Remote<Report>> for SchedulerActor {
             Ok((accepted, again)) => {
                 let (job, attempt) = (accepted.job, accepted.attempt);
                 let run = Run { first, count, engine: Some(engine), attempt, submitted_us: 0, body: RunBody::Ran(outcomes) };
-                self.record(job, run, &again, remote.reply);
+                self.record(job, run, &again, reply);
             }
             Err(refused @ Refused::OutOfStep { .. }) => {
                 // Acknowledged or not, tasks in between would never end. With its link all engines of the node are lost, and
@@ -270,7 +274,7 @@ impl Handler<Remote<Report>> for SchedulerActor {
             Err(refused) => {
                 // An old attempt: its tasks have outcomes, or will have them from elsewhere.
                 tracing::debug!(%engine, %batch, "a late report: {refused}");
-                remote.reply.send(&());
+                reply.send(&());
             }
         }
         self.carry_out(context);

@@ -29,7 +29,8 @@ fn texts(header: &JobHeader) -> Result<(), SubmitRefusal> {
         FunctionRef::Named { name } => name.len(),
     };
     let selection = header.options.selection.text_bytes();
-    let bytes = reference + header.function.name.len() + header.target.len() + selection;
+    let label = header.label.as_ref().map_or(0, String::len);
+    let bytes = reference + header.function.name.len() + header.target.len() + label + selection;
     if bytes > HEADER_TEXT_BYTES_MAX {
         return Err(invalid(format!("its names have {bytes} bytes, and {HEADER_TEXT_BYTES_MAX} is the limit")));
     }
@@ -37,7 +38,7 @@ fn texts(header: &JobHeader) -> Result<(), SubmitRefusal> {
 }
 
 fn dependencies(id: JobId, header: &JobHeader) -> Result<(), SubmitRefusal> {
-    let count = header.options.dependencies();
+    let count = header.options.dependencies().max(header.options.conditions().count());
     if count > DEPENDENCIES_MAX {
         let text = format!(
             "it waits for {count} single runs of tasks, and {DEPENDENCIES_MAX} is the limit: let it wait for whole jobs, which count once"
