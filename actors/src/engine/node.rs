@@ -1,13 +1,6 @@
 //! An engine node, as programs start it.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use engineroom_runtime::{
     actor::{Registry, Restart, spawn_actor},
@@ -240,12 +233,11 @@ impl EngineNode {
     }
 
     fn wait_registered(&self, config: &EngineConfig) -> Result<(), EngineError> {
-        let until = Instant::now() + config.connect_timeout;
         let hopeless = |failure: &ConnectFailure| !failure.is_retryable();
         let decided = |state: &RegistrationState| {
             !state.ids.is_empty() || state.refused.is_some() || state.failure.as_ref().is_some_and(hopeless)
         };
-        let state = self.registration.wait(until.saturating_duration_since(Instant::now()), decided);
+        let state = self.registration.wait(config.connect_timeout, decided);
         if !state.ids.is_empty() {
             return Ok(());
         }

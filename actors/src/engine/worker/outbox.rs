@@ -191,9 +191,12 @@ impl<S: ReportSink> Outbox<S> {
             // A long one begins a report, so that it need not be copied behind others.
             state.send();
         }
+        // The engine holds one that it was told of to be running: a crash of the next must not be blamed on it.
+        let told = state.announced == Some(state.running());
         state.waiting.add(ended);
         state.unfinished = state.unfinished.saturating_sub(1);
-        if state.unfinished == 0
+        if told
+            || state.unfinished == 0
             || state.reporting == Reporting::Careful
             || state.waiting.bytes >= REPORT_BYTES
             || now.saturating_duration_since(state.last_report) >= REPORT_AFTER

@@ -75,6 +75,17 @@ fn stragglers_are_sent_while_the_next_task_runs() {
 }
 
 #[test]
+fn the_end_of_a_task_that_was_announced_goes_at_once_lest_the_crash_of_the_next_is_blamed_on_it() {
+    let (outbox, reports) = outbox();
+    outbox.begin(&run(0, 3, Reporting::Coalesced));
+    // It takes long enough to be announced, and ends right then.
+    assert!(reports.recv().unwrap().outcomes.is_empty());
+    assert_eq!(outbox.push(ended(&outbox, Ok(b"done"))), Pushed::Sent);
+    let report = reports.recv().unwrap();
+    assert_eq!((report.first, report.outcomes.len()), (0, 1));
+}
+
+#[test]
 fn slow_and_large_outcomes_go_at_once() {
     let (outbox, _reports) = outbox();
     outbox.begin(&run(0, 10, Reporting::Coalesced));
