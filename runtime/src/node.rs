@@ -33,6 +33,9 @@ const FAREWELL_MAX: Duration = Duration::from_millis(500);
 /// the reason of the end is at stake; a program shall not seem to hang on its way out.
 const CLOSE_MAX: Duration = Duration::from_millis(50);
 
+/// For how long actors are given time to finish, at most: as good as for ever.
+const DRAIN_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How often an orderly end looks whether the peers have what they were sent.
 const FAREWELL_CHECK: Duration = Duration::from_millis(1);
 
@@ -423,7 +426,7 @@ fn run<T, E: From<StartError>>(
         };
         let _ = ready.send(Ok(value));
         match stopped.await {
-            Ok(deadline) => node.drain(Instant::now() + deadline).await,
+            Ok(deadline) => node.drain(Instant::now() + deadline.min(DRAIN_MAX)).await,
             // The handle was dropped.
             Err(_) => idle,
         }

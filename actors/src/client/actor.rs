@@ -130,8 +130,23 @@ pub(crate) struct OnNode(pub Box<dyn FnOnce() -> LocalBoxFuture<'static, ()> + S
 #[rtype(result = "()")]
 pub(super) struct Acknowledged {
     pub number: u64,
+    /// The first task of the part.
+    pub first: u32,
     pub link: u64,
     pub answer: Result<Result<(), SubmitRefusal>, AskError>,
+}
+
+/// A job goes on whose messages a full link has not taken.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SendOn(pub u64);
+
+/// The results of a job are asked for again, which a full link has not taken.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SubscribeOn {
+    pub number: u64,
+    pub link: u64,
 }
 
 #[derive(Message)]
@@ -202,14 +217,9 @@ impl Handler<ControllerUp> for ClientActor {
         // What must survive a lost link is stated again: first what was not acknowledged, then what is still awaited.
         let numbers = self.numbers();
         for number in numbers {
-            let mut again = VecDeque::new();
-            while let Some(part) = self.landed(number) {
-                again.push_back(part);
-            }
+            self.take_back(number);
             if let Some(entry) = self.jobs.get_mut(&number) {
                 entry.value.iter_mut().for_each(OwnValue::link_lost);
-                again.append(&mut entry.unsent);
-                entry.unsent = again;
                 if entry.opened && !entry.dead {
                     self.subscribe_if_known(number, &link, context);
                 }
@@ -363,6 +373,24 @@ impl Handler<Acknowledged> for ClientActor {
     }
 }
 
+impl Handler<SendOn> for ClientActor {
+    type Result = ();
+
+    fn handle(&mut self, SendOn(number): SendOn, context: &mut Context<Self>) {
+        self.send_on(number, context);
+    }
+}
+
+impl Handler<SubscribeOn> for ClientActor {
+    type Result = ();
+
+    fn handle(&mut self, SubscribeOn { number, link }: SubscribeOn, context: &mut Context<Self>) {
+        if let Some(current) = self.link.clone().filter(|current| current.id() == link) {
+            self.subscribe(number, &current, context);
+        }
+    }
+}
+
 impl Handler<Uploaded> for ClientActor {
     type Result = ();
 
@@ -395,14 +423,14 @@ impl Handler<Failed> for ClientActor {
 impl Handler<Remote<Results>> for ClientActor {
     type Result = ();
 
-    fn handle(&mut self, remote: Remote<Results>, _: &mut Context<Self>) {
+    fn handle(&mut self, remote: Remote<Results>, context: &mut Context<Self>) {
         let Results { subscription, run, .. } = remote.message;
         let Some(entry) = self.jobs.get(&subscription) else { return };
         if !run.is_sound() {
             return entry.job.fail(Error::NoAnswer("it sent results that contradict themselves".into()));
         }
         entry.job.receive(run);
-        self.acknowledge(subscription, &remote.from);
+        self.acknowledge(subscription, &remote.from, context);
     }
 }
 

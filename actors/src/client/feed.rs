@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::VecDeque};
 
-use engineroom_runtime::net::link::INLINE_BYTES_MAX;
+use engineroom_runtime::net::{bulk::MESSAGE_BYTES_MAX, link::INLINE_BYTES_MAX};
 
 use crate::code::Bundle;
 use crate::error::Error;
@@ -87,6 +87,12 @@ impl Feed {
         }
         let index = self.next;
         let argument = argument.into();
+        if argument.len() > MESSAGE_BYTES_MAX {
+            let bytes = argument.len();
+            return Err(Error::Submit(format!(
+                "the argument of task {index} has {bytes} bytes; a message has at most {MESSAGE_BYTES_MAX}"
+            )));
+        }
         if argument.len() > PART_BYTES {
             // It is a part of its own, and is not copied to become one.
             self.cut();

@@ -155,6 +155,9 @@ impl Job {
     /// Adds a task with this encoded argument.
     pub fn push<'a>(&self, argument: impl Into<Cow<'a, [u8]>>) -> Result<Pushed, Error> {
         let mut state = self.lock();
+        if let Some(error) = &state.failure {
+            return Err(error.clone());
+        }
         let index = state.feed.push(argument)?;
         let notify = state.notify();
         Ok(Pushed { index, at: state.notified_at, notify })
@@ -166,7 +169,9 @@ impl Job {
         state.feed.close();
         let notify = state.notify();
         // Whoever waits for the next task of an endless map learns that there is none.
-        wake(state.take_all_wakers());
+        let wakers = state.take_all_wakers();
+        drop(state);
+        wake(wakers);
         notify
     }
 
@@ -219,6 +224,11 @@ impl Job {
         let mut state = self.lock();
         let acknowledgement = std::mem::take(&mut state.acknowledgement);
         (!acknowledgement.is_empty()).then_some(acknowledgement)
+    }
+
+    /// What was taken could not be told: it is told with the next.
+    pub fn keep_acknowledgement(&self, acknowledgement: Acknowledgement) {
+        self.lock().acknowledgement.add(acknowledgement);
     }
 
     /// Results have come.
@@ -350,8 +360,9 @@ impl Job {
     pub fn wait_for_room(&self, most: u64) -> bool {
         let mut state = self.lock();
         let length = u64::from(state.feed.length());
-        if length >= state.released + most {
-            state.room_at = Some(length + 1 + most / ROOM_SHARE - most);
+        let outstanding = length.saturating_sub(state.released);
+        if outstanding >= most {
+            state.room_at = Some(state.released + (outstanding - most) + 1 + most / ROOM_SHARE);
             let full = |state: &mut State| state.failure.is_none() && state.room_at.is_some();
             state = self.room.wait_while(state, full).unwrap_or_else(PoisonError::into_inner);
         }

@@ -91,7 +91,7 @@ impl<R: DeserializeOwned + 'static> LazyMap<R> {
                     self.tasks.set_waits(true);
                     return Poll::Pending;
                 }
-                self.tasks.ended = true;
+                (self.tasks.ended, self.tasks.complete) = (true, true);
                 return Poll::Ready(None);
             }
         };

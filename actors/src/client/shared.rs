@@ -6,7 +6,7 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use engineroom_runtime::net::{link::Link, tls::ConnectFailure};
@@ -145,9 +145,7 @@ impl Shared {
     }
 
     fn wait(&self, timeout: Duration, done: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
-        let until = Instant::now() + timeout;
-        let left = until.saturating_duration_since(Instant::now());
-        self.changed.wait_timeout_while(self.lock(), left, |state| !done(state)).unwrap_or_else(PoisonError::into_inner).0
+        self.changed.wait_timeout_while(self.lock(), timeout, |state| !done(state)).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

@@ -11,12 +11,14 @@ use engineroom_runtime::{
     actor::RemoteAddr,
     net::link::{AskError, Link, SendError},
 };
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
 
 use super::{
-    actor::{ANSWER_DEADLINE, Acknowledged, BundleProgress, ClientActor, Failed, Flush, Uploaded},
+    actor::{ANSWER_DEADLINE, Acknowledged, BundleProgress, ClientActor, Failed, SendOn, SubscribeOn, Uploaded},
     feed::Part,
     job::{Job, WINDOW_BYTES},
+    received::Acknowledgement,
     upload,
     value::OwnValue,
 };
@@ -48,6 +50,8 @@ pub(super) struct Entry {
     pub in_flight: VecDeque<Part>,
     /// Sent by a link that was lost, or not taken by one that was full: to be sent again, oldest first.
     pub unsent: VecDeque<Part>,
+    /// A full link has not taken a part: nothing more is sent for a moment, since parts have to come in their order.
+    paused: bool,
     /// What its tasks share, until the controller knows the job.
     pub value: Option<OwnValue>,
     /// The controller has acknowledged a part, so that it knows the job.
@@ -94,6 +98,7 @@ impl Entry {
             job,
             in_flight: VecDeque::new(),
             unsent: VecDeque::new(),
+            paused: false,
             opened: ranges.is_some(),
             dead: false,
             crowded: false,
@@ -114,6 +119,18 @@ impl Entry {
 
     fn next_part(&mut self) -> Option<Part> {
         self.unsent.pop_front().or_else(|| self.job.take_part())
+    }
+
+    /// The part that begins with task `first` is not under way any more.
+    fn landed(&mut self, first: u32) -> Option<Part> {
+        let place = self.in_flight.iter().position(|part| part.first == first)?;
+        self.in_flight.remove(place)
+    }
+
+    /// A part has to be sent again, in its place among the others.
+    pub fn put_back(&mut self, part: Part) {
+        let place = self.unsent.partition_point(|other| other.first < part.first);
+        self.unsent.insert(place, part);
     }
 
     pub fn is_acknowledged(&self) -> bool {
@@ -141,7 +158,7 @@ impl ClientActor {
     pub(super) fn pump(&mut self, number: u64, context: &mut Context<Self>) {
         if let Some(link) = self.link.clone() {
             self.send_parts(number, &link, context);
-            self.acknowledge(number, &link);
+            self.acknowledge(number, &link, context);
             self.start_aborts(number, &link);
         }
         self.tell_flushed();
@@ -152,8 +169,8 @@ impl ClientActor {
         loop {
             let crowd = self.parts_in_flight >= PARTS_MAX;
             let Some(entry) = self.jobs.get_mut(&number).filter(|entry| !entry.dead) else { return };
-            let waits = entry.in_flight.len() >= PARTS_PER_JOB_MAX || entry.in_flight.back().is_some_and(Part::is_long);
-            if waits {
+            let full = entry.in_flight.len() >= PARTS_PER_JOB_MAX || entry.in_flight.back().is_some_and(Part::is_long);
+            if full || entry.paused {
                 return;
             }
             if !entry.opened && entry.needs_bundle() && self.bundle != BundleProgress::Present {
@@ -183,41 +200,84 @@ impl ClientActor {
             }
             let Some(part) = entry.next_part() else { return };
             if !entry.may_send(&part) {
-                entry.unsent.push_front(part);
+                entry.put_back(part);
                 return;
             }
-            self.send_part(number, part, link, context);
+            if !self.send_part(number, part, link, context) {
+                return;
+            }
         }
     }
 
-    fn send_part(&mut self, number: u64, part: Part, link: &Link, context: &Context<Self>) {
-        let Some(entry) = self.jobs.get_mut(&number) else { return };
-        self.shared.submitted(part.arguments.bytes());
-        self.parts_in_flight += 1;
+    /// Whether the link took it.
+    fn send_part(&mut self, number: u64, part: Part, link: &Link, context: &mut Context<Self>) -> bool {
+        let Some(entry) = self.jobs.get_mut(&number) else { return false };
         let Part { open, first, arguments, closed } = part.clone();
-        entry.in_flight.push_back(part);
+        let bytes = arguments.bytes();
         let submit = Submit { job: entry.job.id, open, first, arguments, closed };
         let scheduler = RemoteAddr::<SchedulerActor>::new(link.clone(), SCHEDULER);
-        let (answer, own, link) = (scheduler.ask(&submit, SUBMIT_DEADLINE), context.address(), link.id());
-        actix_rt::spawn(async move { own.do_send(Acknowledged { number, link, answer: answer.await }) });
+        let mut answer = Box::pin(scheduler.ask(&submit, SUBMIT_DEADLINE));
+        // What was not sent has its answer at once.
+        let at_once = answer.as_mut().now_or_never();
+        if let Some(Err(AskError::NotSent(error @ (SendError::Full { .. } | SendError::Down { .. })))) = &at_once {
+            entry.put_back(part);
+            // The link that comes next brings what this one did not, if it is down.
+            if matches!(error, SendError::Full { .. }) {
+                entry.paused = true;
+                context.notify_later(SendOn(number), RETRY_PAUSE);
+            }
+            return false;
+        }
+        entry.in_flight.push_back(part);
+        self.shared.submitted(bytes);
+        self.parts_in_flight += 1;
+        let (own, link) = (context.address(), link.id());
+        actix_rt::spawn(async move {
+            let answer = match at_once {
+                Some(answer) => answer,
+                None => answer.await,
+            };
+            own.do_send(Acknowledged { number, first, link, answer });
+        });
+        true
     }
 
-    /// Takes the oldest part under way back from the count.
-    pub(super) fn landed(&mut self, number: u64) -> Option<Part> {
-        let part = self.jobs.get_mut(&number)?.in_flight.pop_front()?;
+    /// As [`Entry::landed`], and takes the part back from the counts.
+    fn landed(&mut self, number: u64, first: u32) -> Option<Part> {
+        let part = self.jobs.get_mut(&number)?.landed(first)?;
         self.parts_in_flight -= 1;
         self.shared.acknowledged(part.arguments.bytes());
         Some(part)
     }
 
+    /// What was under way has to be sent again, or not at all.
+    pub(super) fn take_back(&mut self, number: u64) {
+        while let Some(first) = self.jobs.get(&number).and_then(|entry| entry.in_flight.front()).map(|part| part.first) {
+            if let (Some(part), Some(entry)) = (self.landed(number, first), self.jobs.get_mut(&number)) {
+                entry.put_back(part);
+            }
+        }
+    }
+
+    /// The link may have room again.
+    pub(super) fn send_on(&mut self, number: u64, context: &mut Context<Self>) {
+        if let Some(entry) = self.jobs.get_mut(&number) {
+            entry.paused = false;
+            self.pump(number, context);
+        }
+    }
+
     /// Tells the store what the program has read.
-    pub(super) fn acknowledge(&self, number: u64, link: &Link) {
+    pub(super) fn acknowledge(&self, number: u64, link: &Link, context: &mut Context<Self>) {
         let Some(entry) = self.jobs.get(&number) else { return };
         if let Some(done) = entry.job.take_acknowledgement() {
             let (job, subscription) = (entry.job.id, entry.job.number);
             let taken = Taken { job, subscription, runs: done.runs, grant_bytes: done.grant_bytes };
             // When the link is down, the subscription begins anew when it is back.
-            let _ = self.store(job, link).tell_soon(&taken);
+            if let Err(SendError::Full { .. }) = self.store(job, link).tell_soon(&taken) {
+                entry.job.keep_acknowledgement(Acknowledgement { runs: taken.runs, grant_bytes: taken.grant_bytes });
+                context.notify_later(SendOn(number), RETRY_PAUSE);
+            }
         }
     }
 
@@ -256,19 +316,25 @@ impl ClientActor {
         }
     }
 
-    fn subscribe(&self, number: u64, link: &Link, context: &Context<Self>) {
+    /// Asks for the results of a job, by this link.
+    pub(super) fn subscribe(&self, number: u64, link: &Link, context: &Context<Self>) {
         let Some(entry) = self.jobs.get(&number) else { return };
         let missing = entry.job.resubscribe();
         let ranges = entry.ranges.clone().unwrap_or(missing);
         let (job, own) = (entry.job.id, context.address());
         let subscribe = Subscribe { job, subscription: number, ranges, window_bytes: WINDOW_BYTES };
         let answer = self.store(job, link).ask(&subscribe, ANSWER_DEADLINE);
+        let link = link.id();
         actix_rt::spawn(async move {
             match answer.await {
                 Ok(Some(_)) => {}
                 Ok(None) => own.do_send(Failed(number, Error::UnknownJob(job))),
+                Err(AskError::NotSent(SendError::Full { .. })) => {
+                    actix_rt::time::sleep(RETRY_PAUSE).await;
+                    own.do_send(SubscribeOn { number, link });
+                }
                 // The link is down: it subscribes again when it is back.
-                Err(AskError::LinkLost(_) | AskError::NotSent(_)) => {}
+                Err(AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. })) => {}
                 Err(error) => own.do_send(Failed(number, Error::NoAnswer(error.to_string()))),
             }
         });
@@ -304,12 +370,12 @@ impl ClientActor {
     }
 
     pub(super) fn acknowledged(&mut self, acknowledged: Acknowledged, context: &mut Context<Self>) {
-        let Acknowledged { number, link, answer } = acknowledged;
+        let Acknowledged { number, first, link, answer } = acknowledged;
         if self.link.as_ref().is_none_or(|current| current.id() != link) {
             // Of a link that is gone: what was under way is sent again by the new one.
             return;
         }
-        let Some(part) = self.landed(number) else { return };
+        let Some(part) = self.landed(number, first) else { return };
         let Some(entry) = self.jobs.get_mut(&number) else { return };
         let job = entry.job.id;
         match answer {
@@ -318,7 +384,7 @@ impl ClientActor {
                 entry.value = None;
             }
             Ok(Err(SubmitRefusal::NoSharedValue)) if entry.value.as_mut().is_some_and(OwnValue::refused) => {
-                entry.unsent.push_front(part);
+                entry.put_back(part);
             }
             Ok(Err(SubmitRefusal::NoSharedValue)) => {
                 let text = "the controller does not have the value that the tasks share, or has dropped it since their job has ended: \
@@ -334,12 +400,8 @@ impl ClientActor {
             Ok(Err(SubmitRefusal::NotKept(text))) => {
                 self.fail(number, Error::Submit(format!("the controller cannot keep the job: {text}")));
             }
-            Err(AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. })) => entry.unsent.push_back(part),
-            Err(AskError::NotSent(SendError::Full { .. })) => {
-                entry.unsent.push_back(part);
-                context.notify_later(Flush(number), RETRY_PAUSE);
-                return;
-            }
+            // The link that comes next brings it.
+            Err(AskError::LinkLost(_) | AskError::NotSent(SendError::Down { .. })) => entry.put_back(part),
             Err(error) => self.fail(number, Error::Submit(format!("the tasks could not be submitted: {error}"))),
         }
         if self.jobs.get(&number).is_some_and(|entry| entry.opened) {
@@ -369,7 +431,7 @@ impl ClientActor {
     pub(super) fn fail(&mut self, number: u64, error: Error) {
         let mut failed = vec![(number, error)];
         while let Some((number, error)) = failed.pop() {
-            while self.landed(number).is_some() {}
+            self.take_back(number);
             let Some(entry) = self.jobs.get_mut(&number) else { continue };
             entry.dead = true;
             entry.value = None;
@@ -397,4 +459,33 @@ pub(super) fn send_abort(link: &Link, job: JobId, abort: PendingAbort) {
         // A caller that has given up needs no answer.
         let _ = answer.send(counts);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(first: u32) -> Part {
+        Part { open: None, first, arguments: Default::default(), closed: false }
+    }
+
+    #[test]
+    fn parts_that_were_not_sent_come_again_in_their_order_whichever_were() {
+        let mut entry = Entry::new(Arc::new(Job::foreign(JobId::fresh(), 1, 0)), None);
+        entry.in_flight.extend([0, 10, 20, 30, 40].map(part));
+        // The third and the last were refused before the others arrived.
+        for first in [20, 40] {
+            let refused = entry.landed(first).expect("it is under way");
+            entry.put_back(refused);
+        }
+        for first in [0, 30] {
+            assert_eq!(entry.landed(first).map(|part| part.first), Some(first));
+        }
+        assert!(entry.landed(20).is_none());
+        // The link was lost.
+        let lost = entry.landed(10).expect("it is under way");
+        entry.put_back(lost);
+        let again: Vec<u32> = entry.unsent.iter().map(|part| part.first).collect();
+        assert_eq!((again, entry.in_flight.len()), (vec![10, 20, 40], 0));
+    }
 }

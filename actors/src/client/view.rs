@@ -72,9 +72,9 @@ impl LoadBalancedView {
     }
 
     /// How many tasks of a lazy map may be outstanding, from when the input is drawn until the program has the result. At
-    /// least 1; 262,144 by default.
+    /// least 1, and no more than a job has, which is less than 2^32; 262,144 by default.
     pub fn max_outstanding(&self, tasks: u64) -> Self {
-        Self { outstanding_max: tasks.max(1), ..self.clone() }
+        Self { outstanding_max: tasks.clamp(1, u32::MAX.into()), ..self.clone() }
     }
 
     /// Tasks with a higher priority go first, whoever submitted them; those that run already are not interrupted. 0 by default.

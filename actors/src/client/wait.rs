@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,6 +25,8 @@ const TURN_MIN: Duration = Duration::from_micros(5);
 
 thread_local! {
     static RECENT: Cell<Recent> = const { Cell::new(Recent { micros: 0 }) };
+    /// The thread's own, unless a wait has it: who waits again and again for the same is one waiter, not many.
+    static ALARM: Cell<Option<Arc<Alarm>>> = const { Cell::new(None) };
 }
 
 /// How long the waits of a thread have taken of late.
@@ -78,7 +80,16 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 /// Runs a future to its end, or until the deadline: then it is dropped.
 pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let mut future = pin!(future);
-    let alarm = Arc::new(Alarm { thread: thread::current(), rung: AtomicBool::new(false) });
+    // One that was rung after its wait costs a poll.
+    let alarm = ALARM.try_with(Cell::take).ok().flatten();
+    let alarm = alarm.unwrap_or_else(|| Arc::new(Alarm { thread: thread::current(), rung: AtomicBool::new(false) }));
+    let output = block_until_rung(future.as_mut(), deadline, &alarm);
+    // A thread that ends has no use for it.
+    let _ = ALARM.try_with(|own| own.set(Some(alarm)));
+    output
+}
+
+fn block_until_rung<F: Future>(mut future: Pin<&mut F>, deadline: Option<Instant>, alarm: &Arc<Alarm>) -> Option<F::Output> {
     let waker = Waker::from(alarm.clone());
     let mut context = Context::from_waker(&waker);
     if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -87,8 +98,8 @@ pub(crate) fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Op
     let (start, recent) = (Instant::now(), RECENT.get());
     let awake_until = deadline.unwrap_or(start + AWAKE_MAX).min(start + AWAKE_MAX);
     let output = loop {
-        let rung = recent.is_short() && stays_awake(&alarm, awake_until);
-        if !rung && !sleep(&alarm, deadline) {
+        let rung = recent.is_short() && stays_awake(alarm, awake_until);
+        if !rung && !sleep(alarm, deadline) {
             break None;
         }
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -172,6 +183,24 @@ mod tests {
             if polls < 3 { Poll::Pending } else { Poll::Ready(polls) }
         });
         assert_eq!(block_on(woken_twice), 3);
+    }
+
+    #[test]
+    fn a_thread_that_waits_again_for_the_same_is_the_same_waiter() {
+        let mut wakers: Vec<Waker> = Vec::new();
+        for _ in 0..3 {
+            let pending = std::future::poll_fn(|context| {
+                if !wakers.iter().any(|known| known.will_wake(context.waker())) {
+                    wakers.push(context.waker().clone());
+                }
+                // A wait within a wait is another.
+                let outer = context.waker().clone();
+                assert!(block_on(std::future::poll_fn(|context| Poll::Ready(!context.waker().will_wake(&outer)))));
+                Poll::<()>::Pending
+            });
+            assert_eq!(block_until(pending, Some(Instant::now())), None);
+        }
+        assert_eq!(wakers.len(), 1);
     }
 
     #[test]

@@ -74,8 +74,8 @@ impl EnginePlan {
         }
         let seconds = self.connect_timeout.as_secs();
         eprintln!("there is no {} yet: waiting {seconds} s for a controller to make it", self.connection.display());
-        let end = Instant::now() + self.connect_timeout;
-        while !self.connection.exists() && Instant::now() < end {
+        let began = Instant::now();
+        while !self.connection.exists() && began.elapsed() < self.connect_timeout {
             thread::sleep(LOOK_INTERVAL);
         }
     }

@@ -274,7 +274,7 @@ impl TestNode {
     }
 
     pub fn stop(self) {
-        let report = self.thread.shutdown(LIMIT);
+        let report = self.thread.shutdown(Duration::MAX);
         assert!(report.finished, "{report}");
     }
 }

@@ -1,6 +1,9 @@
 //! Many tasks.
 
+use std::{fs, thread, time::Duration};
+
 use engineroom_tests::{Lab, memory_peak_mib, wait_for};
+use rustix::process::Signal;
 
 use crate::PROBE;
 
@@ -63,4 +66,22 @@ fn a_client_with_a_million_tasks_does_not_hold_up_another() {
     assert!(median_us < 100_000, "{median_us} us");
     flood.close_stdin();
     flood.finish().success();
+}
+
+#[test]
+fn what_a_full_link_does_not_take_comes_later_and_in_its_order() {
+    const MAPS: u64 = 100;
+    let lab = Lab::new();
+    let (_engine, controller) = lab.cluster(2);
+    let go = lab.path().join("go");
+    let program = lab.start(PROBE, ["overfill", &MAPS.to_string(), go.to_str().unwrap()]);
+    program.wait_line("ready");
+    // Who does not read fills the links to it.
+    controller.signal(Signal::STOP);
+    fs::write(&go, "").unwrap();
+    program.wait_line("submitted");
+    thread::sleep(Duration::from_secs(1));
+    controller.signal(Signal::CONT);
+    let sums: Vec<u64> = program.finish().success().json();
+    assert_eq!(sums, vec![60 * 24_500 + 100; MAPS as usize]);
 }

@@ -67,7 +67,7 @@ impl<R: DeserializeOwned + 'static> LazyAsCompleted<R> {
             }
             // The end of the inputs wakes those who wait, so that it is found here.
             Poll::Pending if self.tasks.job.length() == (self.tasks.count(), true) => {
-                self.tasks.ended = true;
+                (self.tasks.ended, self.tasks.complete) = (true, true);
                 Poll::Ready(None)
             }
             Poll::Pending => {

@@ -25,8 +25,10 @@ pub(super) struct Outstanding {
     released: Ranges,
     /// Tasks that follow each other, whose results the program has had: one lock serves the places of many.
     unreleased: Range<u32>,
-    /// All results were given, or none will come any more.
+    /// No more results are given: all were, or one could not be.
     pub ended: bool,
+    /// All results were given, so that there is nothing to be aborted.
+    pub complete: bool,
     /// The program waits for a result that has not come. Only then may later ones come beyond the window.
     waits: bool,
 }
@@ -47,7 +49,7 @@ impl Outstanding {
                 job.fail(Error::Start(format!("no thread could be started: {error}")));
             }
         }
-        Self { client, job, released: Ranges::default(), unreleased: 0..0, ended: false, waits: false }
+        Self { client, job, released: Ranges::default(), unreleased: 0..0, ended: false, complete: false, waits: false }
     }
 
     pub fn set_waits(&mut self, waits: bool) {
@@ -97,7 +99,7 @@ impl Drop for Outstanding {
     fn drop(&mut self) {
         self.release();
         // One that could not be begun has nothing to be ended.
-        if !self.ended && self.job.failure().is_none() {
+        if !self.complete && self.job.failure().is_none() {
             // Ends the feeder, and the job at the controller, which otherwise expects more tasks.
             self.job.fail(Error::Closed);
             let (number, job) = (self.job.number, self.job.id);

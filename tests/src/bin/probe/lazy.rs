@@ -6,11 +6,13 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
 };
 
 use engineroom::{MessageId, Result};
 use engineroom_tests::{SOON, wait_for, wait_for_file};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Options, print};
 
@@ -19,6 +21,16 @@ const OUTSTANDING: u32 = 10;
 
 fn gate() -> PathBuf {
     std::env::current_dir().expect("the test's directory").join("gate")
+}
+
+/// What is not decoded as it is encoded.
+#[derive(Debug, Deserialize)]
+struct OneWay(#[expect(dead_code, reason = "it cannot be read")] u32);
+
+impl Serialize for OneWay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str("no number")
+    }
 }
 
 /// Number 0 waits for the gate.
@@ -44,6 +56,15 @@ pub fn bounded(options: &Options) -> Result<()> {
     client.flush(SOON)?;
     let ids = (5..OUTSTANDING).map(|index| MessageId { job, index });
     assert!(client.wait(ids, SOON)?);
+    assert_eq!(view.max_outstanding(u64::MAX).map_lazy(|number: u32| number, 0..100).sum::<Result<u32>>()?, 4950);
+
+    // A result that cannot be read ends the map, and with it the drawing of inputs.
+    let (draws, ended) = mpsc::channel::<()>();
+    let inputs = (0_u32..).inspect(move |_| _ = &draws);
+    let mut unreadable = view.map_lazy(OneWay, inputs);
+    assert!(unreadable.next().expect("an error").is_err());
+    drop(unreadable);
+    assert_eq!(ended.recv_timeout(SOON), Err(RecvTimeoutError::Disconnected));
     print(&drawn.load(Ordering::Relaxed));
     Ok(())
 }

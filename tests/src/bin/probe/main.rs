@@ -58,6 +58,7 @@ fn run(options: &Options) -> Result<()> {
         "recorded" => durable::show_recorded(options),
         "leave" => durable::leave(options),
         "big" => work::big(options),
+        "overfill" => work::overfill(options),
         "flood" => work::flood(options),
         "ping" => work::ping(options),
         "submit" => work::submit(options),

@@ -1,12 +1,14 @@
 //! Programs that submit tasks which go well.
 
 use std::{
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use engineroom::{Client, Error, Result};
-use engineroom_tests::{SOON, outcomes};
+use engineroom_tests::{SOON, outcomes, wait_for_file};
 use serde_json::json;
 
 use crate::{Options, print};
@@ -174,5 +176,22 @@ pub fn run_async(options: &Options) -> Result<()> {
         Ok::<_, Error>((awaited, blocked))
     })?;
     print(&awaited);
+    Ok(())
+}
+
+/// `overfill MAPS GO`: maps whose arguments are more than a link holds, once there is a file GO. The sums of the lengths of the arguments.
+pub fn overfill(options: &Options) -> Result<()> {
+    let client = options.client()?;
+    let view = client.load_balanced_view();
+    let length = |bytes: Bytes| bytes.len() as u64;
+    view.apply(length, Bytes::new()).get()?;
+    println!("ready");
+    wait_for_file(Path::new(&options.arguments[2]));
+    // Each argument is a part of its own; the last is small enough for a link that did not take those before.
+    let arguments = [vec![Bytes::from(vec![7; 24_500]); 60], vec![Bytes::from(vec![7; 100])]].concat();
+    let maps: Vec<_> = (0..options.number(1)).map(|_| view.map(length, arguments.clone())).collect();
+    println!("submitted");
+    let sums: Result<Vec<u64>> = maps.into_iter().map(|map| Ok(map.get()?.into_iter().sum())).collect();
+    print(&sums?);
     Ok(())
 }
