@@ -8,6 +8,9 @@ const GROWTH: u32 = 8;
 /// The weight of a new measurement in the mean. A quarter follows a change within a few batches and is not thrown by one.
 const WEIGHT: f64 = 0.25;
 
+/// A batch is not made smaller than this, in microseconds of work, so that more engines have some: its own messages would take longer.
+const WORTHWHILE_US: f64 = 200.0;
+
 /// What is charged for a task that was never measured, in microseconds. Corrected as soon as it has run.
 const GUESS_US: u32 = 1_000;
 
@@ -108,10 +111,12 @@ pub(crate) fn batch_size(
     // Where a long task may be among short ones, fewer are held up behind it. Half the spread is enough for that: all of it makes
     // batches of evenly distributed durations shorter than the way to the engine.
     // A float converts to the nearest integer of the range: a mean of 0 gives `u32::MAX`.
-    let timely = (target_us as f64 / (mean_us + pace.spread_us / 2.0)) as u32;
+    let each_us = mean_us + pace.spread_us / 2.0;
+    let timely = (target_us as f64 / each_us) as u32;
     // Towards the end, so little at once that all engines end at about the same time.
     let guided = queued.div_ceil(engines.max(1).saturating_mul(2));
-    timely.min(guided).min(pace.growth).min(settings.batch_tasks_max).max(1)
+    let worthwhile = (WORTHWHILE_US / each_us) as u32;
+    timely.min(guided.max(worthwhile).min(queued)).min(pace.growth).min(settings.batch_tasks_max).max(1)
 }
 
 #[cfg(test)]
@@ -137,6 +142,7 @@ mod tests {
             ("the target", a, pace(&[(64, 640)]), 1_000_000, 2, alone, 400),
             ("half the target with others", a, pace(&[(64, 640)]), 1_000_000, 2, shared, 200),
             ("near the end", a, pace(&[(64, 640)]), 801, 4, alone, 101),
+            ("no less than is worth its messages", a, pace(&[(64, 640)]), 800, 1_000, alone, 20),
             ("the last one", a, pace(&[(64, 640)]), 1, 4, alone, 1),
             ("long tasks", a, pace(&[(1, 1_000_000)]), 1_000_000, 2, alone, 1),
             ("tasks of no time", a, pace(&[(4_096, 0)]), 1_000_000, 2, alone, 2_048),

@@ -109,7 +109,7 @@ fn batches_grow_with_what_was_measured_and_shrink_to_the_end() {
     }
     assert_eq!(sizes[..5], [1, 8, 64, 400, 400], "by eight, then 4 ms of work");
     assert_eq!(sizes.iter().sum::<u32>(), 3_000);
-    assert_eq!(sizes[sizes.len() - 3..], [2, 1, 1], "{sizes:?}");
+    assert_eq!(sizes[sizes.len() - 4..], [66, 33, 20, 12], "half of what is left, down to 200 µs of work: {sizes:?}");
 }
 
 #[test]
