@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use engineroom_runtime::actor::{ActorId, RemoteMessage};
+use engineroom_runtime::{
+    actor::{ActorId, RemoteMessage},
+    net::bulk::MESSAGE_BYTES_MAX,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::code::Function;
@@ -20,6 +23,10 @@ pub(crate) const SCHEDULER: ActorId = ActorId(1);
 pub(crate) const BLOBS: ActorId = ActorId(2);
 /// The client actor, on a client's node.
 pub(crate) const CLIENT: ActorId = ActorId(1);
+
+/// The longest argument of one task, and the longest result, in bytes as they are encoded: what a message may have, less what it has
+/// beside them, as names, timings and other results.
+pub(crate) const VALUE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (4 << 20);
 
 /// Into how many shards jobs fall. A controller has fewer result stores and exports each under several shards, so that
 /// nobody else needs to know how many there are.

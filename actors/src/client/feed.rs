@@ -2,12 +2,12 @@
 
 use std::{borrow::Cow, collections::VecDeque};
 
-use engineroom_runtime::net::{bulk::MESSAGE_BYTES_MAX, link::INLINE_BYTES_MAX};
+use engineroom_runtime::net::link::INLINE_BYTES_MAX;
 
 use crate::code::Bundle;
 use crate::error::Error;
 use crate::task::{BlobHash, Packed, PackedBuilder};
-use crate::wire::JobHeader;
+use crate::wire::{JobHeader, VALUE_BYTES_MAX};
 
 /// How many bytes of arguments travel in one message, so that it does not travel as bulk, which keeps no order. One argument
 /// that is longer travels alone.
@@ -87,11 +87,12 @@ impl Feed {
         }
         let index = self.next;
         let argument = argument.into();
-        if argument.len() > MESSAGE_BYTES_MAX {
+        if argument.len() > VALUE_BYTES_MAX {
             let bytes = argument.len();
-            return Err(Error::Submit(format!(
-                "the argument of task {index} has {bytes} bytes; a message has at most {MESSAGE_BYTES_MAX}"
-            )));
+            let text = format!(
+                "the argument of task {index} has {bytes} bytes, and {VALUE_BYTES_MAX} is the limit: leave the data in a file"
+            );
+            return Err(Error::Submit(text));
         }
         if argument.len() > PART_BYTES {
             // It is a part of its own, and is not copied to become one.
@@ -206,6 +207,15 @@ pub(super) mod tests {
 
     fn feed() -> Feed {
         Feed::new(header())
+    }
+
+    #[test]
+    fn an_argument_that_is_too_long_is_refused_and_the_others_go() {
+        let mut feed = feed();
+        feed.push(&[1][..]).unwrap();
+        let error = feed.push(vec![0; VALUE_BYTES_MAX + 1]).unwrap_err();
+        assert!(error.to_string().contains("the argument of task 1 has 939524097 bytes"), "{error}");
+        assert_eq!((feed.push(&[2][..]).unwrap(), feed.length()), (1, 2));
     }
 
     #[test]

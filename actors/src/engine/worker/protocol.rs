@@ -31,8 +31,8 @@ pub(crate) const PROTOCOL: u32 = 3;
 /// of one task, which go on in messages between nodes. Memory grows with what has arrived, not with what a header announces.
 pub(crate) const WORKER_MESSAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
 
-/// What a message needs beside its arguments or its one large result, in bytes: names, timings and other results.
-pub(super) const WORKER_MESSAGE_MARGIN_BYTES: usize = 4 << 20;
+/// What a batch needs beside its arguments, in bytes: the names of its function and its shared values.
+const RUN_MARGIN_BYTES: usize = 1 << 20;
 
 /// How much is read from the socket at a time, in bytes.
 pub(super) const READ_BYTES: usize = 64 << 10;
@@ -143,7 +143,7 @@ impl Message for Run {
             Some("it has no tasks")
         } else if self.first as usize + count - 1 > u32::MAX as usize {
             Some("it goes beyond the end of its job")
-        } else if self.arguments.bytes() > WORKER_MESSAGE_BYTES_MAX - WORKER_MESSAGE_MARGIN_BYTES {
+        } else if self.arguments.bytes() > WORKER_MESSAGE_BYTES_MAX - RUN_MARGIN_BYTES {
             Some("its arguments have more bytes than fit a message to a worker")
         } else {
             None

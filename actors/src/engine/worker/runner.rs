@@ -10,15 +10,12 @@ use super::{
     namespace::Namespace,
     outbox::{Bulletin, Ended, Outbox, Pushed, ReportSink},
     panics::{self, Noise},
-    protocol::{WORKER_MESSAGE_BYTES_MAX, WORKER_MESSAGE_MARGIN_BYTES},
 };
 use crate::{
     code::{SharedValues, Tasks},
     task::{BundleHash, Cause, MessageId, item_of},
+    wire::VALUE_BYTES_MAX,
 };
-
-/// The largest result of one task, in bytes: what fits a report together with the small results before it.
-const RESULT_BYTES_MAX: usize = WORKER_MESSAGE_BYTES_MAX - WORKER_MESSAGE_MARGIN_BYTES;
 
 /// The longest text of a failure, in bytes; the rest is cut off. Enough for any error that a person reads.
 const CAUSE_TEXT_BYTES_MAX: usize = 16 << 10;
@@ -109,9 +106,9 @@ impl<S: ReportSink> Runner<S> {
         let output = self.capture.as_mut().filter(|_| looked).and_then(Capture::take);
         let bytes = self.value.len();
         let result = match result {
-            Ok(()) if bytes > RESULT_BYTES_MAX => Err(Cause::WrongResult {
+            Ok(()) if bytes > VALUE_BYTES_MAX => Err(Cause::WrongResult {
                 type_name: "result".into(),
-                message: format!("it has {bytes} bytes; at most {RESULT_BYTES_MAX} are accepted"),
+                message: format!("it has {bytes} bytes; at most {VALUE_BYTES_MAX} are accepted"),
             }),
             Ok(()) => Ok(item_of(&mut self.value)),
             Err(cause) => Err(bounded(cause)),

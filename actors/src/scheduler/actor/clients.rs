@@ -11,7 +11,7 @@ use engineroom_runtime::{
 
 use super::{
     SchedulerActor,
-    ledger::{Admission, CLIENT_ARGUMENT_BYTES_MAX},
+    ledger::{Admission, HeldBack},
     needed::NoSharedValue,
 };
 use crate::client::ClientActor;
@@ -33,15 +33,6 @@ pub(super) struct Client {
     pub link: Option<Link>,
     /// Acknowledgements that wait until the client has fewer arguments here.
     held: VecDeque<(JobId, Reply<Result<(), SubmitRefusal>>)>,
-}
-
-/// Which acknowledgements are held back from a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HoldsBack {
-    Nothing,
-    /// Those of jobs that wait for others.
-    Waiting,
-    All,
 }
 
 /// Who waits until the store has kept runs of a job.
@@ -144,28 +135,14 @@ impl SchedulerActor {
         if self.clients.get(&key).is_none_or(|client| client.held.is_empty()) {
             return;
         }
-        let holds_back = self.holds_back(key);
-        if holds_back == HoldsBack::All {
-            return;
-        }
-        let Some(client) = self.clients.get_mut(&key) else { return };
+        let held_back = self.ledger.held_back(&self.core, key);
+        let Some(client) = self.clients.get_mut(&key).filter(|_| held_back != HeldBack::All) else { return };
         for (job, reply) in std::mem::take(&mut client.held) {
-            match holds_back {
-                HoldsBack::Waiting if self.core.waits_for_others(job) => client.held.push_back((job, reply)),
-                _ => reply.send_soon(&Ok(())),
+            match held_back.includes(&self.core, job) {
+                true => client.held.push_back((job, reply)),
+                false => reply.send_soon(&Ok(())),
             }
         }
-    }
-
-    /// Which acknowledgements are to be held back from a client, by what is held for it. Jobs that wait for others give nothing back
-    /// before those have ended: however much they hold, the others go on.
-    fn holds_back(&self, key: ClientKey) -> HoldsBack {
-        let held = self.ledger.account(key).argument_bytes;
-        if held <= CLIENT_ARGUMENT_BYTES_MAX {
-            return HoldsBack::Nothing;
-        }
-        let waiting = self.ledger.argument_bytes_of(key, |job| self.core.waits_for_others(job));
-        if held - waiting <= CLIENT_ARGUMENT_BYTES_MAX / 2 { HoldsBack::Waiting } else { HoldsBack::All }
     }
 
     fn forget_if_gone(&mut self, key: ClientKey) {
@@ -266,11 +243,7 @@ impl SchedulerActor {
 
     /// Acknowledges a submission, or holds that back while too much is held for the client.
     fn acknowledge(&mut self, key: ClientKey, job: JobId, mut reply: Reply<Result<(), SubmitRefusal>>) {
-        let held_back = match self.holds_back(key) {
-            HoldsBack::Nothing => false,
-            HoldsBack::Waiting => self.core.waits_for_others(job),
-            HoldsBack::All => true,
-        };
+        let held_back = self.ledger.held_back(&self.core, key).includes(&self.core, job);
         match self.clients.get_mut(&key) {
             Some(client) if held_back => {
                 reply.release_permit();

@@ -1,14 +1,14 @@
 //! The open jobs with their arguments, and which submissions are taken. Pure: it changes itself and the core, or neither.
 
 mod checks;
+mod held_back;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     num::NonZeroU32,
 };
 
-use engineroom_runtime::net::bulk::MESSAGE_BYTES_MAX;
-
+pub(super) use self::held_back::HeldBack;
 use super::{
     arguments::Arguments,
     finished::{FinishedJob, FinishedJobs},
@@ -17,18 +17,15 @@ use crate::code::{Function, FunctionRef};
 use crate::results::{KeepRun, Owner, PendingTasks, RestoredEnd, RestoredJob};
 use crate::scheduler::{Chunk, ClientKey, JobSpec, OpenError, Past, Placement, Requirement, Scheduler, Suspended, Time, Weight};
 use crate::task::{BlobHash, JobId, Packed, Tries};
-use crate::wire::{JobHeader, Submit, SubmitRefusal};
+use crate::wire::{JobHeader, Submit, SubmitRefusal, VALUE_BYTES_MAX};
 
 /// How many bytes of arguments one client may have waiting. Beyond it its submissions are acknowledged only as its tasks
 /// end, which holds it back.
-pub(super) const CLIENT_ARGUMENT_BYTES_MAX: usize = 1 << 30;
+const CLIENT_ARGUMENT_BYTES_MAX: usize = 1 << 30;
 
 /// Beyond this many bytes of arguments a client's submissions are refused. Room for what a client has under way when it is held
 /// back; more is from one that does not heed it.
 const CLIENT_ARGUMENT_BYTES_LIMIT: usize = 2 * CLIENT_ARGUMENT_BYTES_MAX;
-
-/// The longest argument, in bytes: what a message may have, less what a batch has beside its arguments.
-const ARGUMENT_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (4 << 20);
 
 /// All open jobs, and what finished lately.
 #[derive(Debug, Default)]
@@ -232,12 +229,6 @@ impl Ledger {
         self.accounts.get(&client).copied().unwrap_or_default()
     }
 
-    /// How many of the bytes of arguments that are held for a client belong to such jobs. Costs a step for each job.
-    pub fn argument_bytes_of(&self, client: ClientKey, which: impl Fn(JobId) -> bool) -> usize {
-        let jobs = self.jobs.iter().filter(|(id, job)| job.client == client && which(**id));
-        jobs.map(|(_, job)| job.arguments.bytes()).sum()
-    }
-
     /// Tasks have ended. Returns the client whose they are, if less is held for it now.
     pub fn end_tasks(&mut self, id: JobId, first: u32, count: u32) -> Option<ClientKey> {
         let job = self.jobs.get_mut(&id)?;
@@ -397,8 +388,8 @@ impl NewRun {
         let Some((count, end)) = end else {
             return Err(invalid(format!("a job has at most {} tasks: open another one for the rest", u32::MAX)));
         };
-        if longest(&arguments) > ARGUMENT_BYTES_MAX {
-            return Err(invalid(format!("an argument has at most {ARGUMENT_BYTES_MAX} bytes: leave the data in a file")));
+        if longest(&arguments) > VALUE_BYTES_MAX {
+            return Err(invalid(format!("an argument has at most {VALUE_BYTES_MAX} bytes: leave the data in a file")));
         }
         Ok(Self { first, count, end, arguments, closed })
     }
@@ -425,4 +416,4 @@ fn invalid(text: String) -> SubmitRefusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -2,19 +2,19 @@ use engineroom_runtime::proto::handshake::Incarnation;
 
 use super::{checks::HEADER_TEXT_BYTES_MAX, *};
 use crate::scheduler::{Capability, Command, Settings, WorkerMode};
-use crate::task::{EngineId, PackedBuilder, Selection, TaskOptions};
+use crate::task::{Condition, End, EngineId, PackedBuilder, Quorum, Selection, TaskOptions};
 
 /// A ledger with its core, and a client and its rival.
-struct Rig {
-    ledger: Ledger,
-    core: Scheduler,
+pub struct Rig {
+    pub ledger: Ledger,
+    pub core: Scheduler,
 }
 
-const ADA: u64 = 1;
-const BOB: u64 = 2;
+pub const ADA: u64 = 1;
+pub const BOB: u64 = 2;
 
 impl Rig {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { ledger: Ledger::default(), core: Scheduler::new(Settings::default()) }
     }
 
@@ -29,7 +29,7 @@ impl Rig {
         rig
     }
 
-    fn submit(&mut self, client: u64, submit: Submit) -> Result<Admission, SubmitRefusal> {
+    pub fn submit(&mut self, client: u64, submit: Submit) -> Result<Admission, SubmitRefusal> {
         let owner = Owner { name: "someone".into(), incarnation: Incarnation::from_u128(client.into()) };
         let id = submit.job;
         let answer = self.ledger.submit(&mut self.core, (ClientKey(client), &owner), submit);
@@ -71,7 +71,7 @@ impl Rig {
     }
 }
 
-fn id(number: u128) -> JobId {
+pub fn id(number: u128) -> JobId {
     JobId::from_u128(number)
 }
 
@@ -87,12 +87,20 @@ fn packed(count: u32, bytes: usize) -> Packed {
     builder.build()
 }
 
-fn opening(job: u128, count: u32, closed: bool) -> Submit {
+pub fn opening(job: u128, count: u32, closed: bool) -> Submit {
     Submit { job: id(job), open: Some(header()), first: 0, arguments: packed(count, 10), closed }
 }
 
 fn more(job: u128, first: u32, count: u32, closed: bool) -> Submit {
     Submit { job: id(job), open: None, first, arguments: packed(count, 10), closed }
+}
+
+/// As that one, of a job that waits for another.
+pub fn after(job: u128, mut submit: Submit) -> Submit {
+    let condition = Condition { runs: vec![(id(job), 0, u32::MAX)], quorum: Quorum::All, end: End::Succeeded };
+    let options = TaskOptions { after: vec![condition], ..TaskOptions::default() };
+    submit.open.iter_mut().for_each(|header| *header.options = options.clone());
+    submit
 }
 
 /// Whether the client is subscribed, and what is kept: how many tasks, and whether they are the last.
@@ -162,6 +170,10 @@ fn what_is_refused_changes_nothing() {
     };
     let many = JobHeader { options: chosen(1_001), ..header() };
     let both = JobHeader { options: chosen(2), ..direct.clone() };
+    let label = JobHeader { label: Some("x".repeat(HEADER_TEXT_BYTES_MAX + 1)), ..header() };
+    let empty = Condition { runs: Vec::new(), quorum: Quorum::All, end: End::Succeeded };
+    let conditions = Box::new(TaskOptions { after: vec![empty; 1_025], ..TaskOptions::default() });
+    let conditions = JobHeader { options: conditions, ..header() };
     let with = |header, run| Submit { open: Some(header), ..run };
     for (what, client, submit, expected) in [
         ("of another, with a header", BOB, opening(1, 3, false), "another client"),
@@ -173,6 +185,8 @@ fn what_is_refused_changes_nothing() {
         ("closed before", ADA, more(2, 1, 1, true), "is closed"),
         ("begins in the middle", ADA, with(header(), more(9, 1, 1, false)), "start at 1, but 0 are there"),
         ("names too long", ADA, with(long, more(9, 0, 1, false)), "names"),
+        ("a label too long", ADA, with(label, more(9, 0, 1, false)), "names"),
+        ("too many conditions, of nothing", ADA, with(conditions, more(9, 0, 1, false)), "1025"),
         ("too many engines", ADA, with(many, more(9, 0, 1, false)), "1001 engines, labels and resources, and 1000 is the limit"),
         ("engines chosen twice", ADA, with(both, more(9, 0, 1, false)), "leave out one of the two"),
         ("more than its placement has room for", ADA, with(direct, more(9, 0, 3, true)), "room for 2"),
