@@ -87,11 +87,11 @@ impl<R: DeserializeOwned + 'static> LazyMap<R> {
             Poll::Pending => {
                 self.tasks.release();
                 // The end of the inputs wakes those who wait, so that it is found here.
-                if self.tasks.job.length() != (index, true) {
+                if !self.tasks.is_complete() {
                     self.tasks.set_waits(true);
                     return Poll::Pending;
                 }
-                (self.tasks.ended, self.tasks.complete) = (true, true);
+                self.tasks.ended = true;
                 return Poll::Ready(None);
             }
         };

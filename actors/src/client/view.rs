@@ -249,7 +249,7 @@ impl LoadBalancedView {
         I::IntoIter: Send + 'static,
     {
         let job = self.job(travelling(|bundle| Function::of_program(function, bundle)));
-        LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
+        self.map_lazily(job, inputs.into_iter())
     }
 
     /// As [`map_lazy`](Self::map_lazy), for a function that can fail.
@@ -263,7 +263,7 @@ impl LoadBalancedView {
         I::IntoIter: Send + 'static,
     {
         let job = self.job(travelling(|bundle| Function::of_program_fallible(function, bundle)));
-        LazyMap::start(self.client.clone(), job, inputs.into_iter(), self.outstanding_max)
+        self.map_lazily(job, inputs.into_iter())
     }
 
     /// As [`map_lazy`](Self::map_lazy), with a value that the tasks share: see [`map_with`](Self::map_with).
@@ -277,7 +277,7 @@ impl LoadBalancedView {
         I::IntoIter: Send + 'static,
     {
         let job = self.job(travelling(|bundle| Function::of_program_sharing(function, bundle)));
-        LazyMap::start(self.client.clone(), sharing(job, shared), inputs.into_iter(), self.outstanding_max)
+        self.map_lazily(sharing(job, shared), inputs.into_iter())
     }
 
     /// As [`map_lazy_with`](Self::map_lazy_with), for a function that can fail.
@@ -292,7 +292,7 @@ impl LoadBalancedView {
         I::IntoIter: Send + 'static,
     {
         let job = self.job(travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)));
-        LazyMap::start(self.client.clone(), sharing(job, shared), inputs.into_iter(), self.outstanding_max)
+        self.map_lazily(sharing(job, shared), inputs.into_iter())
     }
 
     /// Calls `function` once, on whichever engine is free. Blocks only while much more is waiting to be sent than the network
@@ -341,16 +341,6 @@ impl LoadBalancedView {
         self.apply_sharing(shared, travelling(|bundle| Function::of_program_sharing_fallible(function, bundle)), argument)
     }
 
-    fn apply_sharing<S: Serialize, A: Serialize, R>(
-        &self,
-        shared: &S,
-        function: Result<Function>,
-        argument: A,
-    ) -> AsyncResult<R, One> {
-        let (job, _) = hand_over(&self.client, sharing(self.job(function), shared), [argument]);
-        AsyncResult::of_task(self.client.clone(), job, 0, SystemTime::now())
-    }
-
     pub(super) fn map_function<A: Serialize, R>(
         &self,
         function: Result<Function>,
@@ -366,6 +356,20 @@ impl LoadBalancedView {
         inputs: impl IntoIterator<Item = A>,
     ) -> AsyncResult<R> {
         submit(&self.client, sharing(self.job(function), shared), inputs)
+    }
+
+    fn apply_sharing<S: Serialize, A: Serialize, R>(
+        &self,
+        shared: &S,
+        function: Result<Function>,
+        argument: A,
+    ) -> AsyncResult<R, One> {
+        let (job, _) = hand_over(&self.client, sharing(self.job(function), shared), [argument]);
+        AsyncResult::of_task(self.client.clone(), job, 0, SystemTime::now())
+    }
+
+    fn map_lazily<A: Serialize, R>(&self, job: Job, inputs: impl Iterator<Item = A> + Send + 'static) -> LazyMap<R> {
+        LazyMap::start(self.client.clone(), job, inputs, self.outstanding_max)
     }
 
     fn job(&self, function: Result<Function>) -> Job {

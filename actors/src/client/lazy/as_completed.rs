@@ -66,8 +66,8 @@ impl<R: DeserializeOwned + 'static> LazyAsCompleted<R> {
                 Poll::Ready(Some(run))
             }
             // The end of the inputs wakes those who wait, so that it is found here.
-            Poll::Pending if self.tasks.job.length() == (self.tasks.count(), true) => {
-                (self.tasks.ended, self.tasks.complete) = (true, true);
+            Poll::Pending if self.tasks.is_complete() => {
+                self.tasks.ended = true;
                 Poll::Ready(None)
             }
             Poll::Pending => {

@@ -27,8 +27,6 @@ pub(super) struct Outstanding {
     unreleased: Range<u32>,
     /// No more results are given: all were, or one could not be.
     pub ended: bool,
-    /// All results were given, so that there is nothing to be aborted.
-    pub complete: bool,
     /// The program waits for a result that has not come. Only then may later ones come beyond the window.
     waits: bool,
 }
@@ -49,7 +47,7 @@ impl Outstanding {
                 job.fail(Error::Start(format!("no thread could be started: {error}")));
             }
         }
-        Self { client, job, released: Ranges::default(), unreleased: 0..0, ended: false, complete: false, waits: false }
+        Self { client, job, released: Ranges::default(), unreleased: 0..0, ended: false, waits: false }
     }
 
     pub fn set_waits(&mut self, waits: bool) {
@@ -89,6 +87,11 @@ impl Outstanding {
         self.released.covered(0, u32::MAX) + (self.unreleased.end - self.unreleased.start)
     }
 
+    /// Whether there are no more inputs, and the program has had all results.
+    pub fn is_complete(&self) -> bool {
+        self.job.length() == (self.count(), true)
+    }
+
     /// Those of a range that the program has not had, and that follow each other, first of all.
     pub fn first_open(&self, first: u32, end: u32) -> Option<(u32, u32)> {
         self.released.gaps(first, end).into_iter().next()
@@ -99,7 +102,7 @@ impl Drop for Outstanding {
     fn drop(&mut self) {
         self.release();
         // One that could not be begun has nothing to be ended.
-        if !self.complete && self.job.failure().is_none() {
+        if !self.is_complete() && self.job.failure().is_none() {
             // Ends the feeder, and the job at the controller, which otherwise expects more tasks.
             self.job.fail(Error::Closed);
             let (number, job) = (self.job.number, self.job.id);
