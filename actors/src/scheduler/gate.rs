@@ -318,3 +318,20 @@ impl Scheduler {
         self.wait_no_longer(key, &before);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Failed;
+
+    #[test]
+    fn failures_are_counted_as_if_each_was_looked_at() {
+        let offsets = [0, 3, 4, 9];
+        for low in 0..=10 {
+            for high in low..=10 {
+                let each = offsets.iter().filter(|at| (low..high).contains(*at)).count();
+                assert_eq!(Failed::At(&offsets).within(low, high) as usize, each, "{low} {high}");
+                assert_eq!(Failed::All.within(low, high), high - low);
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Many tasks.
 
-use std::{fs, thread, time::Duration};
+use std::fs;
 
 use engineroom_tests::{Lab, memory_peak_mib, wait_for};
 use rustix::process::Signal;
@@ -80,7 +80,6 @@ fn what_a_full_link_does_not_take_comes_later_and_in_its_order() {
     controller.signal(Signal::STOP);
     fs::write(&go, "").unwrap();
     program.wait_line("submitted");
-    thread::sleep(Duration::from_secs(1));
     controller.signal(Signal::CONT);
     let sums: Vec<u64> = program.finish().success().json();
     assert_eq!(sums, vec![60 * 24_500 + 100; MAPS as usize]);

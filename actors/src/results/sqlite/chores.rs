@@ -70,16 +70,18 @@ impl Purging {
                     let is_due =
                         self.viewer.sees(&job.owner) && job.ended_us.is_some_and(|ended| ended < *before_us) && job.holds;
                     if is_due {
-                        let (purged, next) = purge(connection, totals, job.no, 0, u32::MAX)?;
+                        let (purged, rest) = purge(connection, totals, job.no, 0, u32::MAX)?;
                         self.purged += purged;
-                        if next.is_none() {
-                            let Some(next) = after(job.id) else { return Ok(Some(Ok(self.purged))) };
-                            *from = next;
+                        if rest.is_some() {
+                            *from = job.id;
+                            return Ok(None);
                         }
-                        return Ok(None);
                     }
                     let Some(next) = after(job.id) else { return Ok(Some(Ok(self.purged))) };
                     *from = next;
+                    if is_due {
+                        return Ok(None);
+                    }
                     looked_at += 1;
                 }
                 Ok((looked_at == 0).then_some(Ok(self.purged)))
