@@ -278,7 +278,8 @@ impl Job {
     /// Ready when all tasks of the range have ended, or when nothing more will come.
     pub fn poll_complete(&self, first: u32, end: u32, waker: &Waker) -> Poll<Result<(), Error>> {
         let mut state = self.lock();
-        match state.received.first_missing(first, end) {
+        // Who waits for the last one is not woken by each that comes before.
+        match state.received.last_missing(first, end) {
             None => Poll::Ready(Ok(())),
             Some(missing) => state.pend(WaitFor::Task(missing), waker),
         }
@@ -422,12 +423,43 @@ fn wake(wakers: Vec<Waker>) {
 #[cfg(test)]
 mod tests {
     use std::{
-        sync::{Arc, mpsc},
+        sync::{
+            Arc,
+            atomic::{AtomicU32, Ordering},
+            mpsc,
+        },
+        task::Wake,
         thread,
     };
 
     use super::*;
-    use crate::client::feed::tests::header;
+    use crate::client::{feed::tests::header, received::tests::run};
+
+    /// How often it was woken.
+    #[derive(Default)]
+    struct Wakes(AtomicU32);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_all_results_is_not_woken_for_each() {
+        const COUNT: u32 = 100;
+        let job = Job::new(JobId::fresh(), 0, header());
+        let wakes = Arc::new(Wakes::default());
+        let complete = || job.poll_complete(0, COUNT, &Waker::from(wakes.clone()));
+        assert!(complete().is_pending());
+        // As from two engines, one of them slower.
+        for index in (0..COUNT).filter(|index| index % 10 != 9).chain((9..COUNT).step_by(10)) {
+            assert!(complete().is_pending());
+            job.receive(run(index, 1));
+        }
+        assert!(complete().is_ready());
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+    }
 
     /// Whoever waits for room is woken when there is some for several tasks, not for each.
     #[test]

@@ -133,6 +133,11 @@ impl Received {
         self.ended.first_gap(first, end)
     }
 
+    /// The last task of a range whose result has not come.
+    pub fn last_missing(&self, first: u32, end: u32) -> Option<u32> {
+        self.ended.last_gap(first, end)
+    }
+
     /// The run that holds a task's result, and the task's place in it.
     pub fn find(&self, index: u32) -> Option<(&Run, u32)> {
         let (first, held) = self.runs.range(..=index).next_back()?;
@@ -198,12 +203,12 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::task::{Cause, Outcomes, PackedBuilder, Timing};
     use crate::wire::RunBody;
 
-    fn run(first: u32, count: u32) -> Run {
+    pub fn run(first: u32, count: u32) -> Run {
         Run { first, count, engine: None, attempt: 0, submitted_us: 0, body: RunBody::Ended(Cause::Aborted) }
     }
 

@@ -60,6 +60,13 @@ impl Ranges {
         (gap < end).then_some(gap)
     }
 
+    /// The last of `first..end` that is not in the set.
+    pub fn last_gap(&self, first: u32, end: u32) -> Option<u32> {
+        let covering = self.ranges.range(..end).next_back().filter(|(_, stop)| **stop >= end);
+        let gap = covering.map_or(end, |(start, _)| *start).checked_sub(1)?;
+        (gap >= first && first < end).then_some(gap)
+    }
+
     /// The parts of the set within `first..end`, as start and end.
     pub fn within(&self, first: u32, end: u32) -> impl Iterator<Item = (u32, u32)> {
         self.whole_within(first, end).map(move |(start, stop)| (start.max(first), stop.min(end)))
@@ -123,6 +130,9 @@ mod tests {
                     let inside = &members[from as usize..to as usize];
                     assert_eq!(set.covered(from, to) as usize, inside.iter().filter(|member| **member).count());
                     assert_eq!(set.contains(from, to), inside.iter().all(|member| *member));
+                    let is_gap = |index: &u32| !members[*index as usize];
+                    assert_eq!(set.first_gap(from, to), (from..to).find(is_gap));
+                    assert_eq!(set.last_gap(from, to), (from..to).rfind(is_gap));
                     let gaps: u32 = set.gaps(from, to).iter().map(|(start, stop)| stop - start).sum();
                     assert_eq!(gaps, to - from - set.covered(from, to));
                 }
@@ -135,6 +145,7 @@ mod tests {
         let mut set = Ranges::default();
         set.cover(5, u32::MAX);
         assert_eq!(set.gaps(0, u32::MAX), [(0, 5)]);
+        assert_eq!(set.last_gap(0, u32::MAX), Some(4));
         assert!(set.contains(5, u32::MAX));
     }
 }
