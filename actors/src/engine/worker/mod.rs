@@ -32,6 +32,7 @@ mod process;
 mod protocol;
 mod runner;
 mod serve;
+mod socket;
 mod thread;
 
 use std::{fmt, io, path::Path, process::Command, sync::Arc, time::Duration};

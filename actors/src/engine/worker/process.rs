@@ -5,7 +5,7 @@ use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::{net::UnixStream as StdStream, process::CommandExt},
+        unix::{net::UnixStream, process::CommandExt},
     },
     process::Command,
     sync::Arc,
@@ -16,11 +16,6 @@ use std::{
 use engineroom_runtime::proto::frame::{RawDecoder, RawFrame};
 use rustix::{net::sockopt::set_socket_send_buffer_size, process::Signal};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
     sync::{mpsc, oneshot},
     task::{AbortHandle, spawn_local, yield_now},
     time::timeout,
@@ -36,6 +31,7 @@ use super::{
         encode_message,
     },
     serve::{MARKER, marker},
+    socket::{Reading, Writing, directions},
 };
 use crate::task::{BundleHash, WorkerExit};
 
@@ -60,7 +56,7 @@ impl ProcessWorker {
     /// # Errors
     /// When the system has no more files or threads.
     pub(super) fn start(mut command: Command, bundle: BundleHash, sink: EventSink) -> io::Result<Self> {
-        let (ours, theirs) = StdStream::pair()?;
+        let (ours, theirs) = UnixStream::pair()?;
         for end in [&ours, &theirs] {
             // A smaller buffer costs speed only.
             let _ = set_socket_send_buffer_size(end, LONG_READ_BYTES);
@@ -69,8 +65,7 @@ impl ProcessWorker {
         let (stdout, stderr) = outputs.share()?;
         command.env(MARKER, marker()).stdin(OwnedFd::from(theirs)).stdout(stdout).stderr(stderr).process_group(0);
         let kept = ours.try_clone()?;
-        ours.set_nonblocking(true)?;
-        let (reader, writer) = UnixStream::from_std(ours)?.into_split();
+        let (reading, writing) = directions(ours)?;
 
         let leash = Leash::new();
         let (demise_sender, demise) = oneshot::channel();
@@ -85,8 +80,8 @@ impl ProcessWorker {
         let conversation = spawn_local(async move {
             let exited = tokio::select! {
                 biased;
-                exited = listen(Reader::new(reader), &guard, demise, &sink) => exited,
-                () = speak(writer, bundle, to_send) => return,
+                exited = listen(Reader::new(reading), &guard, demise, &sink) => exited,
+                () = speak(writing, bundle, to_send) => return,
             };
             sink(WorkerEvent::Exited(exited));
         });
@@ -130,11 +125,11 @@ impl Drop for KillOnDrop {
 }
 
 /// Sends batches. Never returns: when the process is gone, `listen` says so.
-async fn speak(mut writer: OwnedWriteHalf, bundle: BundleHash, mut runs: mpsc::Receiver<Run>) {
+async fn speak(mut writing: Writing, bundle: BundleHash, mut runs: mpsc::Receiver<Run>) {
     let start = Start { protocol: PROTOCOL, bundle };
-    if send(&mut writer, &start).await.is_ok() {
+    if send(&mut writing, &start).await.is_ok() {
         while let Some(run) = runs.recv().await {
-            if send(&mut writer, &run).await.is_err() {
+            if send(&mut writing, &run).await.is_err() {
                 break;
             }
         }
@@ -142,9 +137,9 @@ async fn speak(mut writer: OwnedWriteHalf, bundle: BundleHash, mut runs: mpsc::R
     pending().await
 }
 
-async fn send<M: Message>(writer: &mut OwnedWriteHalf, message: &M) -> io::Result<()> {
+async fn send<M: Message>(writing: &mut Writing, message: &M) -> io::Result<()> {
     for chunk in encode_message(message)?.chunks() {
-        writer.write_all(chunk).await?;
+        writing.write_all(chunk).await?;
     }
     Ok(())
 }
@@ -214,14 +209,14 @@ fn explain(why: &NotReady, exit: WorkerExit, last_output: &str) -> String {
 
 /// Reads messages from the process.
 struct Reader {
-    half: OwnedReadHalf,
+    reading: Reading,
     decoder: RawDecoder,
     buffer: Vec<u8>,
 }
 
 impl Reader {
-    fn new(half: OwnedReadHalf) -> Self {
-        Self { half, decoder: decoder(), buffer: vec![0; READ_BYTES] }
+    fn new(reading: Reading) -> Self {
+        Self { reading, decoder: decoder(), buffer: vec![0; READ_BYTES] }
     }
 
     /// The next message, or `None` when the process has closed its end. A message that has not come completely by then does
@@ -234,7 +229,7 @@ impl Reader {
             let read = match self.decoder.room() {
                 Some(room) => {
                     let bytes = room.len().min(LONG_READ_BYTES);
-                    let read = self.half.read(&mut room[..bytes]).await;
+                    let read = self.reading.read(&mut room[..bytes]).await;
                     if let Ok(read) = read {
                         self.decoder.filled(read);
                         // The engine's thread has others to serve, and the worker may be as quick as it is.
@@ -242,7 +237,7 @@ impl Reader {
                     }
                     read
                 }
-                None => self.half.read(&mut self.buffer).await.inspect(|read| self.decoder.push(&self.buffer[..*read])),
+                None => self.reading.read(&mut self.buffer).await.inspect(|read| self.decoder.push(&self.buffer[..*read])),
             };
             match read {
                 Ok(0) => return Ok(None),
