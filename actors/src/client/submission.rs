@@ -43,6 +43,13 @@ const SUBMIT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// The pause before something is sent again that a full link did not take.
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
+/// How long the store may hear later of results that were taken than they were: nobody waits for it, and each packet costs client and
+/// controller a part of a millisecond that tasks could have.
+const TAKEN_WITHIN: Duration = Duration::from_millis(20);
+
+/// The store hears at once of results that were taken and have this many bytes: a few of them are the window.
+const GRANT_AT_ONCE_BYTES: u64 = WINDOW_BYTES / 16;
+
 /// A job of which this client has not done.
 pub(super) struct Entry {
     pub job: Arc<Job>,
@@ -273,8 +280,13 @@ impl ClientActor {
         if let Some(done) = entry.job.take_acknowledgement() {
             let (job, subscription) = (entry.job.id, entry.job.number);
             let taken = Taken { job, subscription, runs: done.runs, grant_bytes: done.grant_bytes };
+            let store = self.store(job, link);
+            let told = match taken.grant_bytes {
+                GRANT_AT_ONCE_BYTES.. => store.tell(&taken),
+                _ => store.tell_within(TAKEN_WITHIN, &taken),
+            };
             // When the link is down, the subscription begins anew when it is back.
-            if let Err(SendError::Full { .. }) = self.store(job, link).tell_soon(&taken) {
+            if let Err(SendError::Full { .. }) = told {
                 entry.job.keep_acknowledgement(Acknowledgement { runs: taken.runs, grant_bytes: taken.grant_bytes });
                 context.notify_later(SendOn(number), RETRY_PAUSE);
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use engineroom_runtime::{
     actor::RemoteAddr,
-    net::link::{Link, SendError},
+    net::link::{Link, SOON, SendError},
 };
 
 use super::{backend::Page, cursor::Cursor};
@@ -112,7 +112,7 @@ impl Subscription {
         if !self.is_blocked {
             let news = PassedNews { job, subscription: self.number, index, news: news.clone() };
             // It is of no use later.
-            let _ = self.client.tell_soon(&news);
+            let _ = self.client.tell_within(SOON, &news);
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::net::gate::Permit;
-use crate::net::link::{Link, Urgency};
+use crate::net::link::{Link, SOON, Urgency};
 use crate::proto::packet::AskCode;
 
 /// A message that an actor on another node can be sent.
@@ -58,7 +58,7 @@ impl<R: Serialize> Reply<R> {
     /// As [`send`](Self::send), for an answer that nobody is in a hurry for: it leaves with the next message to that node, or
     /// within [`SOON`](crate::net::link::SOON).
     pub fn send_soon(self, answer: &R) {
-        self.answer(answer, Urgency::Soon);
+        self.answer(answer, Urgency::Within(SOON));
     }
 
     fn answer(mut self, answer: &R, urgency: Urgency) {

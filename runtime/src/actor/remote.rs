@@ -44,16 +44,16 @@ impl<A: Actor> RemoteAddr<A> {
         self.link.tell(self.actor.0, M::NAME, M::VERSION, message, Urgency::Now)
     }
 
-    /// As [`tell`](Self::tell), for what nobody is in a hurry for: it leaves with the next message to that node, or within
-    /// [`SOON`](crate::net::link::SOON).
+    /// As [`tell`](Self::tell), for what nobody is in a hurry for: it leaves with the next message to that node, or when it has waited
+    /// for `delay`. [`SOON`](crate::net::link::SOON) is as long as nobody notices.
     ///
     /// # Errors
     /// As [`tell`](Self::tell) has.
-    pub fn tell_soon<M: RemoteMessage>(&self, message: &M) -> Result<(), SendError>
+    pub fn tell_within<M: RemoteMessage>(&self, delay: Duration, message: &M) -> Result<(), SendError>
     where
         A: Handler<Remote<M>>,
     {
-        self.link.tell(self.actor.0, M::NAME, M::VERSION, message, Urgency::Soon)
+        self.link.tell(self.actor.0, M::NAME, M::VERSION, message, Urgency::Within(delay))
     }
 
     /// Sends a message; the future is its answer. It is sent by this call, not by the first poll, so that messages keep

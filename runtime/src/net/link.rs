@@ -47,9 +47,8 @@ pub const QUEUED_FRAMES_MAX: usize = 65_536;
 /// How many bytes of frames may wait for the writer.
 pub const QUEUED_BYTES_MAX: usize = 64 << 20;
 
-/// How long a frame that nobody is in a hurry for waits for another one to travel with. Each packet costs its sender and its
-/// receiver tens of microseconds, and an acknowledgement alone in one delays what is urgent. Longer would gain nothing: a busy
-/// link has urgent frames more often.
+/// How long a frame waits for another one to travel with that somebody may wait for, though not the peer. Each packet costs its
+/// sender and its receiver tens of microseconds, and an acknowledgement alone in one delays what is urgent.
 pub const SOON: Duration = Duration::from_millis(1);
 
 /// How many asks of one link may wait for their answers.
@@ -106,8 +105,8 @@ struct Inner {
 pub(crate) enum Urgency {
     /// At once.
     Now,
-    /// With the next one that leaves at once, or within [`SOON`]. It keeps its place among the others.
-    Soon,
+    /// With the next one that leaves at once, or when it has waited for so long. It keeps its place among the others.
+    Within(Duration),
 }
 
 /// A frame that waits for the writer.

@@ -7,7 +7,7 @@ use engineroom_runtime::{
     actor::RemoteAddr,
     net::{
         identity::Role,
-        link::{AskError, SendError},
+        link::{AskError, SOON, SendError},
     },
     proto::packet::AskCode,
 };
@@ -49,8 +49,11 @@ fn what_is_not_urgent_keeps_its_place_and_leaves_without_company_too() {
         for number in 0..COUNT {
             let to = probe(&to_controller);
             // Alone at the end, and by the hundred before.
-            let told =
-                if number % 100 == 99 && number + 1 < COUNT { to.tell(&Note(number)) } else { to.tell_soon(&Note(number)) };
+            let told = if number % 100 == 99 && number + 1 < COUNT {
+                to.tell(&Note(number))
+            } else {
+                to.tell_within(SOON, &Note(number))
+            };
             told.unwrap();
         }
         for number in 0..COUNT {
@@ -66,7 +69,7 @@ fn what_is_not_urgent_costs_no_packet_of_its_own_beside_what_is() {
         let (mut controller, _client, _, to_controller) = pair(Role::Client).await;
         let before = to_controller.datagrams_sent();
         for number in 0..COUNT {
-            probe(&to_controller).tell_soon(&Note(2 * number)).unwrap();
+            probe(&to_controller).tell_within(SOON, &Note(2 * number)).unwrap();
             tokio::task::yield_now().await;
             probe(&to_controller).tell(&Note(2 * number + 1)).unwrap();
             for _ in 0..2 {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context, Handler, Message};
+use engineroom_runtime::net::link::SOON;
 
 use super::{Awaited, EngineActor, WorkerSetup};
 use crate::code::{BlobPin, FunctionRef, SharedFile};
@@ -164,7 +165,7 @@ impl EngineActor {
         if let Some(dispatch) = self.slot.current().filter(|dispatch| dispatch.batch == batch) {
             let engine = self.id.unwrap_or(dispatch.engine);
             // What cannot be sent is of no use later.
-            let _ = scheduler.tell_soon(&TaskNews { engine, batch, index, news });
+            let _ = scheduler.tell_within(SOON, &TaskNews { engine, batch, index, news });
         }
     }
 

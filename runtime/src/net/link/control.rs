@@ -1,11 +1,14 @@
 //! The two tasks of a link's control stream.
 
-use std::{rc::Rc, sync::atomic::Ordering};
+use std::{pin::pin, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
-use super::{Deliver, Link, Queued, SOON, Urgency};
+use super::{Deliver, Link, Queued, Urgency};
 use crate::net::gate::Gate;
 use crate::proto::{
     frame::Decoder,
@@ -45,15 +48,34 @@ pub(super) async fn write_control(link: Link, mut stream: quinn::SendStream, mut
 /// Waits for frames to be written together: whatever is queued once something urgent is, or for as long as the others may wait.
 /// Returns how many there are; none when no more will come.
 async fn gather(queue: &mut mpsc::Receiver<Queued>, frames: &mut Vec<Queued>) -> usize {
-    let received = queue.recv_many(frames, FRAMES_PER_WRITE).await;
-    let waits = |frames: &[Queued]| frames.len() < FRAMES_PER_WRITE && frames.iter().all(|each| each.urgency == Urgency::Soon);
-    if received == 0 || !waits(frames) {
-        return received;
+    queue.recv_many(frames, FRAMES_PER_WRITE).await;
+    let Some(patience) = patience_of(frames) else { return frames.len() };
+    let mut leaves_at = Instant::now() + patience;
+    let mut leave = pin!(sleep_until(leaves_at));
+    while frames.len() < FRAMES_PER_WRITE {
+        let before = frames.len();
+        tokio::select! {
+            biased;
+            _ = queue.recv_many(frames, FRAMES_PER_WRITE - before) => {}
+            () = &mut leave => break,
+        }
+        let Some(patience) = patience_of(&frames[before..]) else { break };
+        // A timer that goes on as it is costs nothing.
+        if Instant::now() + patience < leaves_at {
+            leaves_at = Instant::now() + patience;
+            leave.as_mut().reset(leaves_at);
+        }
     }
-    let more = async { while waits(frames) && queue.recv_many(frames, FRAMES_PER_WRITE - frames.len()).await > 0 {} };
-    // What has come by then is in `frames`: receiving is cancel-safe.
-    let _ = timeout(SOON, more).await;
     frames.len()
+}
+
+/// How long these frames may wait for others: not at all when one is urgent, or when there are none because no more will come.
+fn patience_of(frames: &[Queued]) -> Option<Duration> {
+    let each = |frame: &Queued| match frame.urgency {
+        Urgency::Now => None,
+        Urgency::Within(delay) => Some(delay),
+    };
+    frames.iter().map(each).min().flatten()
 }
 
 /// Reads until the stream ends; the text says why it did.
@@ -104,5 +126,43 @@ pub(super) fn describe_end(error: &quinn::ConnectionError) -> String {
         quinn::ConnectionError::Reset => "the other side was restarted".into(),
         quinn::ConnectionError::LocallyClosed => "this side closed it".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::link::SOON;
+
+    fn send(queue: &mpsc::Sender<Queued>, urgency: Urgency) {
+        assert!(queue.try_send(Queued { frame: Bytes::from_static(b"frame"), urgency }).is_ok());
+    }
+
+    #[test]
+    fn frames_leave_with_the_first_that_waits_no_longer() {
+        const LONG: Urgency = Urgency::Within(Duration::from_secs(3_600));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for (what, at_first, later) in [
+            ("an urgent one comes", &[LONG, LONG][..], Some(Urgency::Now)),
+            ("it is there", &[LONG, Urgency::Now], None),
+            ("one that leaves soon comes", &[LONG], Some(Urgency::Within(SOON))),
+            ("its own time has come", &[Urgency::Within(SOON), LONG], None),
+        ] {
+            let (sender, mut queue) = mpsc::channel(10);
+            at_first.iter().for_each(|urgency| send(&sender, *urgency));
+            let (mut frames, mut rest) = (Vec::new(), Vec::new());
+            runtime.block_on(async {
+                let gathered = gather(&mut queue, &mut frames);
+                let come = async {
+                    tokio::task::yield_now().await;
+                    later.into_iter().for_each(|urgency| send(&sender, urgency));
+                };
+                assert_eq!(tokio::join!(gathered, come).0, at_first.len() + usize::from(later.is_some()), "{what}");
+                // What waits when nobody can send any more is still written.
+                send(&sender, LONG);
+                drop(sender);
+                assert_eq!((gather(&mut queue, &mut rest).await, gather(&mut queue, &mut Vec::new()).await), (1, 0), "{what}");
+            });
+        }
     }
 }
