@@ -11,7 +11,7 @@ use bytes::Bytes;
 use engineroom_runtime::proto::payload::{LENT_BYTES_MIN, lent, with_source};
 use rmp_serde::{Deserializer, Serializer, decode, encode};
 use serde::{
-    Deserialize, Serialize,
+    Deserialize, Serialize, Serializer as _,
     de::{DeserializeOwned, IgnoredAny},
 };
 
@@ -59,6 +59,18 @@ pub(crate) enum EncodeError {
 /// When the value's `Serialize` fails; `out` then ends with a part of the value.
 pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), encode::Error> {
     value.serialize(&mut Serializer::new(out).with_struct_map())
+}
+
+/// As [`encode`], for the result of a task. If it is a long `Vec<u8>` it becomes a byte string, which takes no time for each
+/// byte, and not a list of numbers. Whoever expects either reads both.
+///
+/// # Errors
+/// As [`encode`].
+fn encode_result<T: Serialize + 'static>(value: &T, out: &mut Vec<u8>) -> Result<(), encode::Error> {
+    match (value as &dyn Any).downcast_ref::<Vec<u8>>() {
+        Some(bytes) if bytes.len() >= LENT_BYTES_MIN => (&mut Serializer::new(out)).serialize_bytes(bytes),
+        _ => encode(value, out),
+    }
 }
 
 /// As [`encode`], for a value that may be too long; it is not encoded to its end then.
@@ -121,19 +133,26 @@ impl Write for Bounded {
     }
 }
 
-/// Decodes what [`encode`] wrote, from all of these bytes. A [`Bytes`] shares them if it is long.
+/// Decodes what [`encode_result`] wrote, from all of these bytes. A [`Bytes`] shares them if it is long.
 ///
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_sharing<T: DeserializeOwned + 'static>(bytes: &Bytes) -> Result<T, DecodeError> {
+    let shared = || with_source(bytes, || decode(bytes)).ok().map(|Lent(shared)| shared);
+    let copied = || decode::<&[u8]>(bytes).ok().map(<[u8]>::to_vec);
+    decoded_as(bytes, shared).or_else(|| decoded_as(bytes, copied)).map_or_else(|| decode(bytes), Ok)
+}
+
+/// What `decode` makes of the bytes, if they are long and `T` is the `B` that it makes. What is no byte string may still be a list of
+/// numbers: then there is nothing.
+fn decoded_as<B: 'static, T: 'static>(bytes: &[u8], decode: impl FnOnce() -> Option<B>) -> Option<T> {
     let mut value = None::<T>;
     if bytes.len() >= LENT_BYTES_MIN
-        && let Some(shared) = (&mut value as &mut dyn Any).downcast_mut::<Option<Bytes>>()
+        && let Some(wanted) = (&mut value as &mut dyn Any).downcast_mut::<Option<B>>()
     {
-        // What is no byte string may still be a list of numbers, as which it is decoded below.
-        *shared = with_source(bytes, || decode(bytes)).ok().map(|Lent(shared)| shared);
+        *wanted = decode();
     }
-    value.map_or_else(|| decode(bytes), Ok)
+    value
 }
 
 /// A byte string that is a part of what it is decoded from.
@@ -144,7 +163,7 @@ struct Lent(#[serde(with = "lent")] Bytes);
 ///
 /// # Errors
 /// When the bytes are not exactly one value of that type.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+pub(crate) fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, DecodeError> {
     let mut decoder = Deserializer::from_read_ref(bytes);
     let value = T::deserialize(&mut decoder)?;
     // The decoder does not tell its position, but finds no further value exactly when it is at the end.
@@ -171,7 +190,7 @@ pub(crate) fn decode_from<T: DeserializeOwned>(bytes: impl Read) -> Result<T, De
 pub(super) fn call<A, R>(function: impl FnOnce(A) -> R, argument: &[u8], result: &mut Vec<u8>) -> Result<(), Cause>
 where
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
 {
     store(&function(load(argument)?), result)
 }
@@ -184,7 +203,7 @@ pub(super) fn call_fallible<A, R, E>(
 ) -> Result<(), Cause>
 where
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: fmt::Display + 'static,
 {
     match function(load(argument)?) {
@@ -200,8 +219,9 @@ fn load<A: DeserializeOwned>(argument: &[u8]) -> Result<A, Cause> {
     decode(argument).map_err(|error| Cause::WrongArgument { expected: type_name::<A>().into(), message: error.to_string() })
 }
 
-fn store<R: Serialize>(value: &R, result: &mut Vec<u8>) -> Result<(), Cause> {
-    encode(value, result).map_err(|error| Cause::WrongResult { type_name: type_name::<R>().into(), message: error.to_string() })
+fn store<R: Serialize + 'static>(value: &R, result: &mut Vec<u8>) -> Result<(), Cause> {
+    encode_result(value, result)
+        .map_err(|error| Cause::WrongResult { type_name: type_name::<R>().into(), message: error.to_string() })
 }
 
 #[cfg(test)]
@@ -280,6 +300,28 @@ mod tests {
         let trailing = Bytes::from([&encoded[..], b"x"].concat());
         assert!(matches!(decode_sharing::<Bytes>(&trailing), Err(DecodeError::Trailing)));
         assert!(matches!(decode_sharing::<Bytes>(&encoded.slice(1..)), Err(DecodeError::Trailing | DecodeError::Wrong(_))));
+    }
+
+    #[test]
+    fn a_long_vector_of_bytes_is_a_byte_string_and_a_short_one_a_list() {
+        const LIST: u8 = 0xdc;
+        const BYTE_STRING: u8 = 0xc6;
+        for (length, marker) in [(LENT_BYTES_MIN - 1, LIST), (LENT_BYTES_MIN, BYTE_STRING)] {
+            let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let mut encoded = Vec::new();
+            encode_result(&value, &mut encoded).unwrap();
+            assert_eq!(encoded[0], marker, "{length}");
+            let shared = Bytes::from(encoded.clone());
+            assert!(decode_sharing::<Vec<u8>>(&shared).unwrap() == value);
+            assert!(decode::<Vec<u8>>(&encoded).unwrap() == value);
+            assert!(decode::<Vec<u32>>(&encoded).unwrap().iter().map(|byte| *byte as u8).eq(value.iter().copied()));
+            assert!(decode_sharing::<Bytes>(&shared).unwrap() == value);
+            assert!(decode::<Vec<u8>>(&encoded[..length]).is_err());
+            assert!(matches!(decode::<Vec<u8>>(&[&encoded[..], b"x"].concat()), Err(DecodeError::Trailing)));
+            let mut back = Vec::new();
+            call(|value: Vec<u8>| value, &encoded, &mut back).unwrap();
+            assert!(back == encoded);
+        }
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Function {
     where
         F: Fn(A) -> R + Copy + Send + 'static,
         A: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
     {
         Self::at(trampoline::plain(function), type_name::<F>(), bundle)
     }
@@ -72,7 +72,7 @@ impl Function {
     where
         F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
         A: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: fmt::Display + 'static,
     {
         Self::at(trampoline::fallible(function), type_name::<F>(), bundle)
@@ -87,7 +87,7 @@ impl Function {
         F: Fn(&S, A) -> R + Copy + Send + 'static,
         S: DeserializeOwned + Send + Sync + 'static,
         A: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
     {
         Self::at(trampoline::sharing(function), type_name::<F>(), bundle)
     }
@@ -101,7 +101,7 @@ impl Function {
         F: Fn(&S, A) -> Result<R, E> + Copy + Send + 'static,
         S: DeserializeOwned + Send + Sync + 'static,
         A: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: fmt::Display + 'static,
     {
         Self::at(trampoline::sharing_fallible(function), type_name::<F>(), bundle)
@@ -116,7 +116,7 @@ impl Function {
         F: Fn(Arc<S>, A) -> Result<R, E> + Copy + Send + 'static,
         S: DeserializeOwned + Send + Sync + 'static,
         A: DeserializeOwned,
-        R: Serialize,
+        R: Serialize + 'static,
         E: fmt::Display + 'static,
     {
         Self::at(trampoline::holding(function), type_name::<F>(), bundle)

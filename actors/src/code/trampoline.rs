@@ -54,7 +54,7 @@ pub(super) fn plain<F, A, R>(_function: F) -> Entry
 where
     F: Fn(A) -> R + Copy + Send + 'static,
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
 {
     |_, argument, result| call(conjure::<F>(), argument, result)
 }
@@ -64,7 +64,7 @@ pub(super) fn fallible<F, A, R, E>(_function: F) -> Entry
 where
     F: Fn(A) -> Result<R, E> + Copy + Send + 'static,
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: fmt::Display + 'static,
 {
     |_, argument, result| call_fallible(conjure::<F>(), argument, result)
@@ -76,7 +76,7 @@ where
     F: Fn(&S, A) -> R + Copy + Send + 'static,
     S: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
 {
     |shared, argument, result| {
         let value = shared.get()?;
@@ -90,7 +90,7 @@ where
     F: Fn(&S, A) -> Result<R, E> + Copy + Send + 'static,
     S: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: fmt::Display + 'static,
 {
     |shared, argument, result| {
@@ -105,7 +105,7 @@ where
     F: Fn(Arc<S>, A) -> Result<R, E> + Copy + Send + 'static,
     S: DeserializeOwned + Send + Sync + 'static,
     A: DeserializeOwned,
-    R: Serialize,
+    R: Serialize + 'static,
     E: fmt::Display + 'static,
 {
     |shared, argument, result| {

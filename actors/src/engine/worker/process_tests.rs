@@ -125,7 +125,7 @@ fn of<F, A, R>(function: F) -> Function
 where
     F: Fn(A) -> R + Copy + Send + 'static,
     A: serde::de::DeserializeOwned,
-    R: serde::Serialize,
+    R: serde::Serialize + 'static,
 {
     Function::of_program(function, OWN).unwrap()
 }
