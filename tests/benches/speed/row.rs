@@ -62,8 +62,8 @@ impl Row {
     pub fn rounds(self, scale: Scale) -> u32 {
         let full = match self {
             Row::Relay | Row::Latency => 9,
-            Row::Hop | Row::Single | Row::Durable => 5,
-            Row::BareBulk | Row::Bulk | Row::Engines | Row::Scheduler => 3,
+            Row::Hop | Row::Single | Row::Durable | Row::BareBulk | Row::Bulk | Row::Engines => 5,
+            Row::Scheduler | Row::Work => 3,
             _ => 1,
         };
         scale.of(full, 1)
