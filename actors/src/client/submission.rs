@@ -44,11 +44,13 @@ const SUBMIT_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 const RETRY_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long the store may hear later of results that were taken than they were: nobody waits for it, and each packet costs client and
-/// controller a part of a millisecond that tasks could have.
+/// controller a part of a millisecond that tasks could have. What a program took just before it was killed stays with the store as if
+/// it had not.
 const TAKEN_WITHIN: Duration = Duration::from_millis(20);
 
-/// The store hears at once of results that were taken and have this many bytes: a few of them are the window.
-const GRANT_AT_ONCE_BYTES: u64 = WINDOW_BYTES / 16;
+/// The store hears at once of results that were taken and have this many bytes: these fill the window before long, and a packet is little
+/// beside them.
+const GRANT_AT_ONCE_BYTES: u64 = 64 << 10;
 
 /// A job of which this client has not done.
 pub(super) struct Entry {
@@ -281,9 +283,10 @@ impl ClientActor {
             let (job, subscription) = (entry.job.id, entry.job.number);
             let taken = Taken { job, subscription, runs: done.runs, grant_bytes: done.grant_bytes };
             let store = self.store(job, link);
-            let told = match taken.grant_bytes {
-                GRANT_AT_ONCE_BYTES.. => store.tell(&taken),
-                _ => store.tell_within(TAKEN_WITHIN, &taken),
+            let told = if taken.grant_bytes >= GRANT_AT_ONCE_BYTES {
+                store.tell(&taken)
+            } else {
+                store.tell_within(TAKEN_WITHIN, &taken)
             };
             // When the link is down, the subscription begins anew when it is back.
             if let Err(SendError::Full { .. }) = told {

@@ -62,7 +62,7 @@ pub(crate) fn encode<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Res
 }
 
 /// As [`encode`], for the result of a task. If it is a long `Vec<u8>` it becomes a byte string, which takes no time for each
-/// byte, and not a list of numbers. Whoever expects either reads both.
+/// byte, and not a list of numbers. Who expects a list reads both; who takes whatever it is sees bytes.
 ///
 /// # Errors
 /// As [`encode`].
@@ -139,7 +139,7 @@ impl Write for Bounded {
 /// As [`decode`].
 pub(crate) fn decode_sharing<T: DeserializeOwned + 'static>(bytes: &Bytes) -> Result<T, DecodeError> {
     let shared = || with_source(bytes, || decode(bytes)).ok().map(|Lent(shared)| shared);
-    let copied = || decode::<&[u8]>(bytes).ok().map(<[u8]>::to_vec);
+    let copied = || decode::<&[u8]>(bytes).ok().filter(|_| is_byte_string(bytes)).map(<[u8]>::to_vec);
     decoded_as(bytes, shared).or_else(|| decoded_as(bytes, copied)).map_or_else(|| decode(bytes), Ok)
 }
 
@@ -153,6 +153,11 @@ fn decoded_as<B: 'static, T: 'static>(bytes: &[u8], decode: impl FnOnce() -> Opt
         *wanted = decode();
     }
     value
+}
+
+/// Whether an encoded value is a byte string. To serde a text is one too.
+fn is_byte_string(encoded: &[u8]) -> bool {
+    matches!(encoded.first(), Some(0xc4..=0xc6))
 }
 
 /// A byte string that is a part of what it is decoded from.
@@ -322,6 +327,8 @@ mod tests {
             call(|value: Vec<u8>| value, &encoded, &mut back).unwrap();
             assert!(back == encoded);
         }
+        let text = Bytes::from(bytes(&"x".repeat(LENT_BYTES_MIN)));
+        assert!(matches!(decode_sharing::<Vec<u8>>(&text), Err(DecodeError::Wrong(_))));
     }
 
     #[test]

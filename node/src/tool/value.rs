@@ -103,7 +103,11 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Shown, E> {
-        Ok(Shown::stands_for(value.iter().map(|byte| format!("{byte:02x}")).collect()))
+        let mut text = String::with_capacity(2 * value.len());
+        value.iter().for_each(|byte| {
+            text.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])))
+        });
+        Ok(Shown::stands_for(text))
     }
 
     fn visit_unit<E: Error>(self) -> Result<Shown, E> {

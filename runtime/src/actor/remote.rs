@@ -45,7 +45,7 @@ impl<A: Actor> RemoteAddr<A> {
     }
 
     /// As [`tell`](Self::tell), for what nobody is in a hurry for: it leaves with the next message to that node, or when it has waited
-    /// for `delay`. [`SOON`](crate::net::link::SOON) is as long as nobody notices.
+    /// for `delay`, at most [`WITHIN_MAX`](crate::net::link::WITHIN_MAX). [`SOON`](crate::net::link::SOON) is as long as nobody notices.
     ///
     /// # Errors
     /// As [`tell`](Self::tell) has.

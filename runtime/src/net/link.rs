@@ -47,9 +47,12 @@ pub const QUEUED_FRAMES_MAX: usize = 65_536;
 /// How many bytes of frames may wait for the writer.
 pub const QUEUED_BYTES_MAX: usize = 64 << 20;
 
-/// How long a frame waits for another one to travel with that somebody may wait for, though not the peer. Each packet costs its
-/// sender and its receiver tens of microseconds, and an acknowledgement alone in one delays what is urgent.
+/// How long a frame waits for another one to travel with, when nobody would notice. Each packet costs its sender and its receiver tens of
+/// microseconds, and an acknowledgement alone in one delays what is urgent.
 pub const SOON: Duration = Duration::from_millis(1);
+
+/// No frame waits longer than this for another one, whatever it may.
+pub const WITHIN_MAX: Duration = Duration::from_secs(60);
 
 /// How many asks of one link may wait for their answers.
 pub const ASKS_MAX: usize = 65_536;

@@ -1,6 +1,8 @@
 //! The engine's side of a worker process.
 
 use std::{
+    cell::Cell,
+    convert::Infallible,
     future::pending,
     io,
     os::{
@@ -27,7 +29,7 @@ use super::{
     control::RUNS_MAX,
     keeper::{Demise, Leash, keep},
     protocol::{
-        LONG_READ_BYTES, Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Said, Start, decode_message, decode_said, decoder,
+        LONG_PART_BYTES, Message, PROTOCOL, ProtocolError, READ_BYTES, Ready, Said, Start, decode_message, decode_said, decoder,
         encode_message,
     },
     serve::{MARKER, marker},
@@ -59,7 +61,7 @@ impl ProcessWorker {
         let (ours, theirs) = UnixStream::pair()?;
         for end in [&ours, &theirs] {
             // A smaller buffer costs speed only.
-            let _ = set_socket_send_buffer_size(end, LONG_READ_BYTES);
+            let _ = set_socket_send_buffer_size(end, LONG_PART_BYTES);
         }
         let outputs = OutputFiles::create()?;
         let (stdout, stderr) = outputs.share()?;
@@ -78,10 +80,11 @@ impl ProcessWorker {
         let (runs, to_send) = mpsc::channel(RUNS_MAX);
         let guard = KillOnDrop(Arc::clone(&leash));
         let conversation = spawn_local(async move {
+            let unsent = Cell::new(None);
             let exited = tokio::select! {
                 biased;
-                exited = listen(Reader::new(reading), &guard, demise, &sink) => exited,
-                () = speak(writing, bundle, to_send) => return,
+                exited = listen(Reader::new(reading), &guard, &unsent, demise, &sink) => exited,
+                never = speak(writing, &guard, &unsent, bundle, to_send) => match never {},
             };
             sink(WorkerEvent::Exited(exited));
         });
@@ -124,15 +127,24 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Sends batches. Never returns: when the process is gone, `listen` says so.
-async fn speak(mut writing: Writing, bundle: BundleHash, mut runs: mpsc::Receiver<Run>) {
+/// Sends batches. Never returns: when the process is gone, `listen` says so, and one that cannot be told what to do is ended.
+async fn speak(
+    mut writing: Writing,
+    guard: &KillOnDrop,
+    unsent: &Cell<Option<io::Error>>,
+    bundle: BundleHash,
+    mut runs: mpsc::Receiver<Run>,
+) -> Infallible {
     let start = Start { protocol: PROTOCOL, bundle };
-    if send(&mut writing, &start).await.is_ok() {
-        while let Some(run) = runs.recv().await {
-            if send(&mut writing, &run).await.is_err() {
-                break;
-            }
-        }
+    let mut sent = send(&mut writing, &start).await;
+    while sent.is_ok() {
+        let Some(run) = runs.recv().await else { break };
+        sent = send(&mut writing, &run).await;
+    }
+    if let Err(error) = sent {
+        let is_gone = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+        unsent.set((!is_gone).then_some(error));
+        guard.0.kill();
     }
     pending().await
 }
@@ -145,7 +157,13 @@ async fn send<M: Message>(writing: &mut Writing, message: &M) -> io::Result<()> 
 }
 
 /// Hands on reports until the process is gone.
-async fn listen(mut reader: Reader, guard: &KillOnDrop, demise: oneshot::Receiver<Demise>, sink: &EventSink) -> WorkerExited {
+async fn listen(
+    mut reader: Reader,
+    guard: &KillOnDrop,
+    unsent: &Cell<Option<io::Error>>,
+    demise: oneshot::Receiver<Demise>,
+    sink: &EventSink,
+) -> WorkerExited {
     let not_ready = await_ready(&mut reader).await.err();
     if not_ready.is_none() {
         sink(WorkerEvent::Ready);
@@ -164,6 +182,7 @@ async fn listen(mut reader: Reader, guard: &KillOnDrop, demise: oneshot::Receive
     }
     // A process that has closed its socket, or does not keep to the protocol, is of no use.
     guard.0.kill();
+    let fault = fault.or_else(|| unsent.take().map(ProtocolError::from));
     let unknown = |_| Demise { exit: WorkerExit::Unknown, not_started: None, last_output: String::new() };
     let Demise { exit, not_started, mut last_output } = demise.await.unwrap_or_else(unknown);
     let own_doing = fault.is_some() || matches!(not_ready, Some(NotReady::TimedOut | NotReady::Fault(_)));
@@ -228,7 +247,7 @@ impl Reader {
             }
             let read = match self.decoder.room() {
                 Some(room) => {
-                    let bytes = room.len().min(LONG_READ_BYTES);
+                    let bytes = room.len().min(LONG_PART_BYTES);
                     let read = self.reading.read(&mut room[..bytes]).await;
                     if let Ok(read) = read {
                         self.decoder.filled(read);

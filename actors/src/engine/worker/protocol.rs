@@ -37,9 +37,9 @@ const RUN_MARGIN_BYTES: usize = 1 << 20;
 /// How much is read from the socket at a time, in bytes.
 pub(super) const READ_BYTES: usize = 64 << 10;
 
-/// How much of a long message is read at a time, in bytes, and what the system is asked to buffer between the two: large, so
+/// How much of a long message is read or written at a time, in bytes, and what the system is asked to buffer between the two: large, so
 /// that they need not take turns often; small enough that copying it does not keep the engine's thread noticeably.
-pub(super) const LONG_READ_BYTES: usize = 1 << 20;
+pub(super) const LONG_PART_BYTES: usize = 1 << 20;
 
 /// A batch: tasks to be run one after another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

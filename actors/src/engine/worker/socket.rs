@@ -5,16 +5,18 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use tokio::{io::AsyncReadExt, net::unix::pipe};
+use tokio::{io::AsyncReadExt, net::unix::pipe, task::yield_now};
+
+use super::protocol::LONG_PART_BYTES;
 
 /// Reads what the process says. The system is asked to tell of that alone: when it tells of a stream that the process has read
 /// something, which tokio asks it to, the engine wakes once more for each message, for nothing.
 #[derive(Debug)]
 pub(super) struct Reading(pipe::Receiver);
 
-/// Writes to the process.
+/// Writes to the process. The socket is there but while a write waits, or after one has failed.
 #[derive(Debug)]
-pub(super) struct Writing(UnixStream);
+pub(super) struct Writing(Option<UnixStream>);
 
 /// The two directions of a socket, on the thread of a runtime.
 ///
@@ -23,7 +25,7 @@ pub(super) struct Writing(UnixStream);
 pub(super) fn directions(socket: UnixStream) -> io::Result<(Reading, Writing)> {
     socket.set_nonblocking(true)?;
     let reading = pipe::Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?;
-    Ok((Reading(reading), Writing(socket)))
+    Ok((Reading(reading), Writing(Some(socket))))
 }
 
 impl Reading {
@@ -37,27 +39,35 @@ impl Reading {
 }
 
 impl Writing {
-    /// Writes all of it.
+    /// Writes all of it. When that fails, a part may have been written, and nothing more can be.
     ///
     /// # Errors
     /// Those of the system.
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            match self.0.write(bytes) {
+            let mut socket = self.0.take().ok_or(io::ErrorKind::BrokenPipe)?;
+            match socket.write(&bytes[..bytes.len().min(LONG_PART_BYTES)]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.room().await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket = room(socket).await?,
                 Err(error) => return Err(error),
+            }
+            self.0 = Some(socket);
+            if !bytes.is_empty() {
+                // The engine's thread has others to serve, and the process may read as quickly as it writes.
+                yield_now().await;
             }
         }
         Ok(())
     }
+}
 
-    /// Waits until the process has read something.
-    async fn room(&self) -> io::Result<()> {
-        pipe::Sender::from_owned_fd_unchecked(self.0.try_clone()?.into())?.writable().await
-    }
+/// Waits until the process has read something. It takes no further descriptor, of which there may be none.
+async fn room(socket: UnixStream) -> io::Result<UnixStream> {
+    let waiting = pipe::Sender::from_owned_fd_unchecked(socket.into())?;
+    waiting.writable().await?;
+    Ok(waiting.into_nonblocking_fd()?.into())
 }
 
 #[cfg(test)]
@@ -102,5 +112,29 @@ mod tests {
             assert!(writing.write_all(&sent).await.is_err(), "nobody is there to read");
         });
         assert_eq!(&other.join().unwrap(), b"abc");
+    }
+
+    #[test]
+    fn a_write_that_waits_ends_when_the_other_end_does() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (mut reading, mut writing) = directions(ours).unwrap();
+            let long = vec![7; 3 << 20];
+            let write = async {
+                assert!(writing.write_all(&long).await.is_err());
+                assert!(writing.write_all(b"more").await.is_err());
+            };
+            let end = async {
+                // Until it waits for room.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                theirs.read_exact(&mut [0; 1000]).unwrap();
+                drop(theirs);
+            };
+            tokio::join!(write, end);
+            assert!(matches!(reading.read(&mut [0; 10]).await, Ok(0) | Err(_)));
+        });
     }
 }

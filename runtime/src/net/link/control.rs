@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Deliver, Link, Queued, Urgency};
+use super::{Deliver, Link, Queued, Urgency, WITHIN_MAX};
 use crate::net::gate::Gate;
 use crate::proto::{
     frame::Decoder,
@@ -73,7 +73,7 @@ async fn gather(queue: &mut mpsc::Receiver<Queued>, frames: &mut Vec<Queued>) ->
 fn patience_of(frames: &[Queued]) -> Option<Duration> {
     let each = |frame: &Queued| match frame.urgency {
         Urgency::Now => None,
-        Urgency::Within(delay) => Some(delay),
+        Urgency::Within(delay) => Some(delay.min(WITHIN_MAX)),
     };
     frames.iter().map(each).min().flatten()
 }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn frames_leave_with_the_first_that_waits_no_longer() {
-        const LONG: Urgency = Urgency::Within(Duration::from_secs(3_600));
+        const LONG: Urgency = Urgency::Within(Duration::MAX);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         for (what, at_first, later) in [
             ("an urgent one comes", &[LONG, LONG][..], Some(Urgency::Now)),
