@@ -43,6 +43,28 @@ impl Machine {
     }
 }
 
+/// Processor time of the whole machine since it was started, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessorTime {
+    all: f64,
+    stolen: f64,
+}
+
+impl ProcessorTime {
+    /// Until now; nothing where the system does not tell.
+    pub fn read() -> Option<Self> {
+        let text = fs::read_to_string("/proc/stat").ok()?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; the others are parts of these.
+        let ticks: Vec<f64> = text.lines().next()?.split_whitespace().skip(1).take(8).flat_map(str::parse).collect();
+        Some(Self { all: ticks.iter().sum(), stolen: *ticks.get(7)? })
+    }
+
+    /// Which share of what has passed since then went to others on the same host, while somebody here wanted to run.
+    pub fn stolen_since(self, before: Self) -> f64 {
+        (self.stolen - before.stolen) / (self.all - before.all).max(1.0)
+    }
+}
+
 fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("model name"))?;
